@@ -1,0 +1,37 @@
+# respmesh: what people and CI run. `make` alone lists the targets.
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILD    := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+FUZZTIME ?= 30s
+ARGS     ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test check bench fuzz generate clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## build, then start a three-region mesh on this machine (ARGS="--regions mad,ams,nrt")
+	bin/respmesh dev $(ARGS)
+
+build: ## build the static binary bin/respmesh
+	$(BUILD) -o bin/respmesh ./cmd/respmesh
+
+test: ## install what the tests need, then vet and run all of them with the race detector
+	scripts/install-test-deps
+	scripts/test
+
+check: ## gofmt, vet, staticcheck, govulncheck and the import rules
+	scripts/check
+
+bench: ## compare with redis-server by redis-benchmark, as a Markdown table (ARGS="-repeats 3")
+	scripts/bench $(ARGS)
+
+fuzz: ## run each fuzz target for FUZZTIME (default 30s)
+	scripts/fuzz $(FUZZTIME)
+
+generate: ## write generated files again (needs redis-server)
+	go generate ./...
+
+clean: ## remove what the other targets made
+	rm -rf bin test/clients/node_modules
