@@ -1,0 +1,109 @@
+// Package netconf says what the mesh should look like: orgs, nodes, databases and peers, and their addresses.
+//
+// A State is plain data, one record per thing. It is validated as a whole and becomes a Topology: an immutable
+// snapshot with a revision and the lookups that nodes need. A Registry holds the current Topology; Update changes
+// a copy, validates it globally and publishes it with the next revision. Readers take Current, which never blocks,
+// and wait on the channel that it returns: nothing polls.
+//
+// The rules that reach across records are in validate.go, the address plan (RFC 4193) in addresses.go.
+package netconf
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// The kinds of failure of a change. Every error of this package that is about a change wraps one of them.
+var (
+	ErrInvalid  = errors.New("invalid")        // a value that is never right
+	ErrExists   = errors.New("already exists") // a name, key or address that something else has
+	ErrNotFound = errors.New("not found")
+	ErrConflict = errors.New("conflict") // a change that contradicts what there is
+)
+
+// Org is a tenant: it owns a prefix, databases and peers.
+type Org struct {
+	Name   string       `json:"name"`
+	Prefix netip.Prefix `json:"prefix"` // a random RFC 4193 /48
+	// Services and Peers count the numbers given out in the address plan. They only grow.
+	Services uint32 `json:"services"`
+	Peers    uint32 `json:"peers"`
+}
+
+// Node is one respmesh process in a region.
+type Node struct {
+	Name   string     `json:"name"`
+	Region string     `json:"region"`
+	Key    string     `json:"key"`  // WireGuard public key, base64
+	Addr   netip.Addr `json:"addr"` // below the infrastructure's prefix
+}
+
+// Database is what a user creates.
+type Database struct {
+	ID       string     `json:"id"`
+	Org      string     `json:"org"`
+	Name     string     `json:"name"`
+	Primary  string     `json:"primary"`            // region; never changes
+	Replicas []string   `json:"replicas,omitempty"` // regions, sorted, without the primary's
+	Address  netip.Addr `json:"address"`            // the service address, the same in every region
+	// HashSeed orders the keys of SCAN: the same on every node, so that a cursor means the same everywhere.
+	HashSeed uint64 `json:"hash_seed"`
+	// PasswordHash is the SHA-256 of the password in hexadecimal digits, as in Redis's ACLs; empty: no password.
+	PasswordHash string        `json:"password_hash,omitempty"`
+	Near         time.Duration `json:"near,omitempty"`       // a replica further than this isn't near; 0: the node's default
+	MaxLag       time.Duration `json:"max_lag,omitempty"`    // a replica further behind isn't read; 0: no bound
+	MaxMemory    int64         `json:"max_memory,omitempty"` // bytes; 0: no limit
+	Eviction     bool          `json:"eviction,omitempty"`
+	Plan         string        `json:"plan,omitempty"` // free, payg or a fixed size such as 250mb
+}
+
+// Regions lists the regions that hold a copy, the primary's first.
+func (d *Database) Regions() []string {
+	return append([]string{d.Primary}, d.Replicas...)
+}
+
+// Holds tells whether a region holds a copy.
+func (d *Database) Holds(region string) bool {
+	return region == d.Primary || slices.Contains(d.Replicas, region)
+}
+
+// LogValue keeps the password's hash out of logs.
+func (d Database) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("id", d.ID), slog.String("org", d.Org), slog.String("name", d.Name))
+}
+
+// Peer is an app VM, sidecar or person that joined an org's network.
+type Peer struct {
+	Org    string     `json:"org"`
+	Name   string     `json:"name"`
+	Region string     `json:"region"` // where it is attached
+	Key    string     `json:"key"`    // WireGuard public key, base64
+	Addr   netip.Addr `json:"addr"`   // its only allowed IP, as a /128
+}
+
+// State is all that the control plane keeps.
+type State struct {
+	Infra netip.Prefix `json:"infra"` // the nodes' own /48
+	// NodeNumbers counts the numbers given out to nodes. It only grows.
+	NodeNumbers uint32     `json:"node_numbers"`
+	Orgs        []Org      `json:"orgs"`
+	Nodes       []Node     `json:"nodes"`
+	Databases   []Database `json:"databases"`
+	Peers       []Peer     `json:"peers"`
+}
+
+// clone copies a state so deeply that nothing is shared.
+func (s *State) clone() State {
+	c := *s
+	c.Orgs = slices.Clone(s.Orgs)
+	c.Nodes = slices.Clone(s.Nodes)
+	c.Peers = slices.Clone(s.Peers)
+	c.Databases = slices.Clone(s.Databases)
+	for i := range c.Databases {
+		c.Databases[i].Replicas = slices.Clone(c.Databases[i].Replicas)
+	}
+	return c
+}
