@@ -1,0 +1,68 @@
+package embedded
+
+import (
+	"respmesh/resp/command"
+)
+
+// registration binds a command of the table in resp/command (by its lower-case name, "object|freq" for a
+// subcommand) to its handler.
+type registration struct {
+	name   string
+	handle handler
+	lock   lockMode
+}
+
+// lockMode says which lock a command needs. The zero value goes by the command's readonly flag.
+type lockMode uint8
+
+const (
+	lockByFlag    lockMode = iota
+	lockShared             // touches no keys, or reads them without Redis calling it readonly
+	lockExclusive          // writes something although Redis calls it readonly
+)
+
+// bound is a registration by Spec.ID.
+type bound struct {
+	handle handler
+	shared bool
+}
+
+// commandTables lists the tables of all types.
+func commandTables() [][]registration {
+	return [][]registration{
+		connCommands(),
+		multiCommands(),
+		serverCommands(),
+		infoCommands(),
+		pubsubCommands(),
+		keysCommands(),
+		expireCommands(),
+		scanCommands(),
+		stringCommands(),
+		bitmapCommands(),
+		hashCommands(),
+		listCommands(),
+		setCommands(),
+		zsetCommands(),
+	}
+}
+
+// bindCommands resolves the tables to an array by Spec.ID. A name that the command table doesn't know is a
+// mistake in this package.
+func bindCommands() []bound {
+	all := make([]bound, command.Count)
+	for _, table := range commandTables() {
+		for _, r := range table {
+			spec := command.ByName(r.name)
+			if spec == nil {
+				panic("embedded: no such command: " + r.name)
+			}
+			shared := spec.Is(command.FlagReadonly)
+			if r.lock != lockByFlag {
+				shared = r.lock == lockShared
+			}
+			all[spec.ID] = bound{r.handle, shared}
+		}
+	}
+	return all
+}
