@@ -236,7 +236,11 @@ func validateChange(old, next *Topology) error {
 func databaseChange(old, next *Topology, d Database) error {
 	// A database is its ID: one that was removed may come back under its name, with everything new.
 	before, existed := old.DatabaseByID(d.ID)
-	if existed {
+	if !existed {
+		if other, ok := old.DatabaseAt(d.Address); ok {
+			return fmt.Errorf("%w: its address %s was that of database %s", ErrConflict, d.Address, other.ID)
+		}
+	} else {
 		switch {
 		case before.Org != d.Org || before.Name != d.Name:
 			return fmt.Errorf("%w: a database can't be renamed (it was %s/%s)", ErrConflict, before.Org, before.Name)
