@@ -1,0 +1,93 @@
+// Package conformance runs the same random commands on our engine and on a real redis-server 7.0 and compares every
+// reply, and at the end every key. The commands come from a seeded grammar, hostile arguments included.
+//
+//	RESPMESH_CONFORMANCE_TIME    how long to search (default 15s, 3s with -short)
+//	RESPMESH_CONFORMANCE_SEED    begin with this seed: the failing sequence of a report again
+//	RESPMESH_CONFORMANCE_REPORT  write the differences to this file too, as Markdown
+package conformance
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A run of this many commands makes collections large enough and still shrinks quickly.
+const sequenceLength = 150
+
+// Enough for a report; whoever mends these runs it again.
+const maxFindings = 25
+
+func TestEngineAnswersAsRedis(t *testing.T) {
+	search(t, startRedis(t), newEngineTarget(t))
+}
+
+// The yardstick compared with itself shows that grammar and rules are sound.
+func TestRedisAnswersAsRedis(t *testing.T) {
+	want, got := startRedis(t), startRedis(t)
+	for seed := range uint64(20) {
+		runSeed(t, want, got, seed, func(f string) { t.Error(f) }, map[string]bool{})
+	}
+}
+
+func search(t *testing.T, want, got target) {
+	limit := 15 * time.Second
+	if testing.Short() {
+		limit = 3 * time.Second
+	}
+	if s := os.Getenv("RESPMESH_CONFORMANCE_TIME"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		limit = d
+	}
+	first := uint64(time.Now().UnixNano())
+	if s := os.Getenv("RESPMESH_CONFORMANCE_SEED"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first = n
+	}
+	t.Logf("first seed %d", first)
+	seen := map[string]bool{}
+	var findings []string
+	runs := uint64(0)
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline) && len(findings) < maxFindings; runs++ {
+		runSeed(t, want, got, first+runs, func(f string) { findings = append(findings, f) }, seen)
+	}
+	t.Logf("%d sequences of %d commands", runs, sequenceLength)
+	for _, f := range findings {
+		t.Error(f)
+	}
+	if path := os.Getenv("RESPMESH_CONFORMANCE_REPORT"); path != "" {
+		report := fmt.Sprintf("# Differences from redis-server\n\n%d sequences of %d commands, %d differences. `n>` is the connection.\n\n```\n%s```\n",
+			runs, sequenceLength, len(findings), strings.Join(findings, "\n"))
+		if err := os.WriteFile(path, []byte(report), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func runSeed(t *testing.T, want, got target, seed uint64, found func(string), seen map[string]bool) {
+	t.Helper()
+	proto := 2 + int(seed%2)
+	sequence := newGenerator(seed).sequence(sequenceLength)
+	m, err := compare(want, got, proto, sequence)
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	if m == nil || seen[m.signature] {
+		return
+	}
+	seen[m.signature] = true
+	sequence, m, err = shrink(want, got, proto, sequence, m)
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	found(describe(sequence, m, seed, proto))
+}

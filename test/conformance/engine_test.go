@@ -1,0 +1,109 @@
+package conformance
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"respmesh/resp/command"
+	"respmesh/resp/frame"
+	"respmesh/store/embedded"
+)
+
+// engineTarget calls the embedded engine directly.
+type engineTarget struct {
+	engine *embedded.Engine
+	conns  [2]*embedded.Conn
+}
+
+func newEngineTarget(t *testing.T) target {
+	e := &engineTarget{}
+	t.Cleanup(func() { e.close() })
+	return e
+}
+
+func (e *engineTarget) close() {
+	if e.engine == nil {
+		return
+	}
+	for _, c := range e.conns {
+		_ = c.Close()
+	}
+	_ = e.engine.Close()
+	e.engine = nil
+}
+
+func (e *engineTarget) reset(proto int) error {
+	e.close()
+	e.engine = embedded.New(embedded.Options{HashSeed: 1, Version: "7.0.15"})
+	for i := range e.conns {
+		e.conns[i] = e.engine.NewConn(embedded.ConnOptions{ID: int64(i + 1), Addr: "127.0.0.1:1", Proto: 2, Push: func([]byte) {}})
+		if p, err := e.do(i, []string{"HELLO", strconv.Itoa(proto)}); err != nil || p.isError() {
+			return fmt.Errorf("HELLO: %v %v", p, err)
+		}
+	}
+	return nil
+}
+
+func (e *engineTarget) do(conn int, args []string) (reply, error) {
+	req := command.Request{Command: frame.Command{Raw: encode(args)}}
+	for _, a := range args {
+		req.Args = append(req.Args, []byte(a))
+	}
+	req.Spec = command.Lookup(req.Args)
+
+	type result struct {
+		out []byte
+		err error
+	}
+	done := make(chan result, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
+	defer cancel()
+	go func() {
+		var r result
+		defer func() {
+			if p := recover(); p != nil {
+				r.err = fmt.Errorf("panic: %v%s", p, engineFrames(debug.Stack()))
+			}
+			done <- r
+		}()
+		r.out = e.conns[conn].Do(ctx, nil, []command.Request{req})
+	}()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	var r result
+	select {
+	case r = <-done:
+	case <-late.C:
+		r.err = fmt.Errorf("hangs")
+	}
+	if r.err != nil {
+		// Its locks may be held for good: leave this engine to the garbage collector.
+		e.engine = nil
+		return reply{}, r.err
+	}
+	in := bytes.NewReader(r.out)
+	buf := bufio.NewReader(in)
+	p, err := readReply(buf)
+	if err == nil && in.Len()+buf.Buffered() > 0 {
+		err = fmt.Errorf("more than one reply: %q", r.out)
+	}
+	return p, err
+}
+
+// engineFrames keeps the lines of a stack that are the engine's.
+func engineFrames(stack []byte) string {
+	var out strings.Builder
+	for line := range strings.Lines(string(stack)) {
+		if strings.HasPrefix(line, "\t") && strings.Contains(line, "/store/embedded/") {
+			out.WriteString("\n      " + strings.TrimSpace(line))
+		}
+	}
+	return out.String()
+}

@@ -1,0 +1,184 @@
+package conformance
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// reply is one parsed RESP2 or RESP3 reply. The parser is the test's own, so that it shares no mistake with ours.
+type reply struct {
+	kind  byte
+	text  string
+	null  bool
+	elems []reply // of a map: key, value, key, value, …
+}
+
+func readReply(r *bufio.Reader) (reply, error) {
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return reply{}, err
+	}
+	if len(line) < 3 || line[len(line)-2] != '\r' {
+		return reply{}, fmt.Errorf("bad reply line %q", line)
+	}
+	p := reply{kind: line[0]}
+	head := line[1 : len(line)-2]
+	switch p.kind {
+	case '+', '-', ':', ',', '#', '(':
+		p.text = head
+		return p, nil
+	case '_':
+		p.null = true
+		return p, nil
+	case '$', '=', '!', '*', '%', '~', '>':
+	default:
+		return reply{}, fmt.Errorf("bad reply line %q", line)
+	}
+	n, err := strconv.Atoi(head)
+	if err != nil {
+		return reply{}, fmt.Errorf("bad length in %q", line)
+	}
+	if n < 0 {
+		p.null = true
+		return p, nil
+	}
+	switch p.kind {
+	case '$', '=', '!':
+		buf := make([]byte, n+2)
+		if _, err := io.ReadFull(r, buf); err != nil {
+			return reply{}, err
+		}
+		if string(buf[n:]) != "\r\n" {
+			return reply{}, fmt.Errorf("bulk of %d bytes ends in %q", n, buf[n:])
+		}
+		p.text = string(buf[:n])
+		return p, nil
+	case '%':
+		n *= 2
+	}
+	for range n {
+		e, err := readReply(r)
+		if err != nil {
+			return reply{}, err
+		}
+		p.elems = append(p.elems, e)
+	}
+	return p, nil
+}
+
+func (p reply) isError() bool { return p.kind == '-' || p.kind == '!' }
+
+func (p reply) String() string {
+	switch {
+	case p.null:
+		return string(p.kind) + "nil"
+	case p.kind == '*' || p.kind == '%' || p.kind == '~' || p.kind == '>':
+		var b strings.Builder
+		b.WriteByte(p.kind)
+		b.WriteByte('[')
+		for i, e := range p.elems {
+			if i > 0 {
+				b.WriteByte(' ')
+			}
+			if b.Len() > 1500 {
+				fmt.Fprintf(&b, "… %d more", len(p.elems)-i)
+				break
+			}
+			b.WriteString(e.String())
+		}
+		b.WriteByte(']')
+		return b.String()
+	case len(p.text) > 300:
+		return fmt.Sprintf("%c%q… (%d bytes)", p.kind, p.text[:300], len(p.text))
+	}
+	return fmt.Sprintf("%c%q", p.kind, p.text)
+}
+
+// rule says how two replies to the same command are compared.
+type rule int
+
+const (
+	exact     rule = iota
+	unordered      // an array or set in any order
+	pairs          // an array or map of pairs in any order
+	scan           // cursor, then an array in any order
+	scanPairs      // cursor, then pairs in any order
+	shape          // random choices: only kinds and lengths
+	seconds        // a time in seconds that passes
+	millis         // the same in milliseconds
+)
+
+func ruleFor(args []string) rule {
+	switch strings.ToLower(args[0]) {
+	case "smembers", "sinter", "sunion", "sdiff", "keys", "hkeys", "hvals", "spop":
+		return unordered
+	case "hgetall":
+		return pairs
+	case "scan", "sscan":
+		return scan
+	case "hscan", "zscan":
+		return scanPairs
+	case "srandmember", "hrandfield", "zrandmember", "randomkey":
+		return shape
+	case "ttl", "expiretime":
+		return seconds
+	case "pttl", "pexpiretime":
+		return millis
+	}
+	return exact
+}
+
+func same(r rule, want, got reply) bool {
+	if want.kind != got.kind || want.null != got.null {
+		return false
+	}
+	if want.isError() {
+		return want.text == got.text
+	}
+	switch r {
+	case unordered:
+		return sameMultiset(want.elems, got.elems, 1) && want.text == got.text
+	case pairs:
+		return sameMultiset(want.elems, got.elems, 2) && want.text == got.text
+	case scan, scanPairs:
+		n := 1
+		if r == scanPairs {
+			n = 2
+		}
+		if len(want.elems) == 2 && len(got.elems) == 2 && want.elems[0].String() == got.elems[0].String() {
+			return sameMultiset(want.elems[1].elems, got.elems[1].elems, n)
+		}
+	case shape:
+		return slices.EqualFunc(want.elems, got.elems, func(a, b reply) bool { return same(shape, a, b) })
+	case seconds:
+		return near(want.text, got.text, 2)
+	case millis:
+		return near(want.text, got.text, 2000)
+	}
+	return want.text == got.text && slices.EqualFunc(want.elems, got.elems, func(a, b reply) bool { return same(exact, a, b) })
+}
+
+func sameMultiset(want, got []reply, group int) bool {
+	lines := func(elems []reply) []string {
+		var out []string
+		for c := range slices.Chunk(elems, group) {
+			out = append(out, fmt.Sprint(c))
+		}
+		slices.Sort(out)
+		return out
+	}
+	return slices.Equal(lines(want), lines(got))
+}
+
+func near(want, got string, tolerance int64) bool {
+	a, err1 := strconv.ParseInt(want, 10, 64)
+	b, err2 := strconv.ParseInt(got, 10, 64)
+	if err1 != nil || err2 != nil || a < 0 || b < 0 {
+		return want == got
+	}
+	return max(a-b, b-a) <= tolerance
+}

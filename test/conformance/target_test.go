@@ -1,0 +1,111 @@
+package conformance
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// patience bounds one command. Nothing that the grammar makes takes longer than a few milliseconds.
+const patience = 10 * time.Second
+
+// target is a server with two connections.
+type target interface {
+	// reset empties the server and opens both connections anew, speaking RESP2 or RESP3.
+	reset(proto int) error
+	do(conn int, args []string) (reply, error)
+}
+
+// startRedis starts a redis-server on a Unix socket of its own.
+func startRedis(t *testing.T) *redisTarget {
+	t.Helper()
+	bin, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip("NOT TESTED: no redis-server here to compare with; run scripts/install-test-deps")
+	}
+	dir, err := os.MkdirTemp("", "conformance") // t.TempDir's paths can be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "s")
+	cmd := exec.Command(bin, "--port", "0", "--unixsocket", socket, "--save", "", "--hz", "500", "--dir", dir, "--loglevel", "warning")
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = os.RemoveAll(dir)
+	})
+	r := &redisTarget{socket: socket}
+	t.Cleanup(r.close)
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := r.reset(2)
+		if err == nil {
+			return r
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("redis-server didn't start: %v", err)
+		}
+		<-tick.C
+	}
+}
+
+type redisTarget struct {
+	socket string
+	conns  [2]net.Conn
+	r      [2]*bufio.Reader
+}
+
+func (r *redisTarget) close() {
+	for _, c := range r.conns {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+}
+
+func (r *redisTarget) reset(proto int) error {
+	r.close()
+	for i := range r.conns {
+		c, err := net.Dial("unix", r.socket)
+		if err != nil {
+			return err
+		}
+		r.conns[i], r.r[i] = c, bufio.NewReader(c)
+		if _, err := r.do(i, []string{"HELLO", strconv.Itoa(proto)}); err != nil {
+			return err
+		}
+	}
+	_, err := r.do(0, []string{"FLUSHALL"})
+	return err
+}
+
+func (r *redisTarget) do(conn int, args []string) (reply, error) {
+	c := r.conns[conn]
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Write(encode(args)); err != nil {
+		return reply{}, err
+	}
+	return readReply(r.r[conn])
+}
+
+func encode(args []string) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "*%d\r\n", len(args))
+	for _, a := range args {
+		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(a), a)
+	}
+	return []byte(b.String())
+}

@@ -1,0 +1,74 @@
+package dev
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// Race says whether the program under test has the race detector in it, which makes it several times slower.
+const Race = raceEnabled
+
+// Builder builds the program once and keeps it until Remove. The zero value works.
+type Builder struct {
+	once sync.Once
+	dir  string
+	path string
+	err  error
+}
+
+// Path is the program's path. RESPMESH_BINARY names a program to use instead of building one.
+func (b *Builder) Path(ctx context.Context) (string, error) {
+	b.once.Do(func() {
+		if b.path = os.Getenv("RESPMESH_BINARY"); b.path != "" {
+			b.path, b.err = filepath.Abs(b.path)
+			return
+		}
+		b.path, b.err = b.build(ctx)
+	})
+	return b.path, b.err
+}
+
+func (b *Builder) build(ctx context.Context) (string, error) {
+	dir, err := os.MkdirTemp("", "respmesh-build")
+	if err != nil {
+		return "", err
+	}
+	b.dir = dir
+	path := filepath.Join(dir, "respmesh")
+	args := []string{"build", "-o", path}
+	if Race {
+		args = append(args, "-race")
+	}
+	root, err := Root(ctx)
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/respmesh")...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// Remove deletes what was built.
+func (b *Builder) Remove() error {
+	if b.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(b.dir)
+}
+
+// Root is the repository's top folder.
+func Root(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env GOMOD: %w", err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(out))), nil
+}
