@@ -1,0 +1,328 @@
+// Command gen writes the table of package command. It starts the redis-server that is installed, asks it for COMMAND
+// and COMMAND DOCS, and adds the classes of class.go.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"go/format"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"respmesh/resp/frame"
+)
+
+const wantVersion = "7.0.15"
+
+func main() {
+	out := flag.String("o", "table_gen.go", "file to write")
+	server := flag.String("server", "redis-server", "redis-server of version "+wantVersion)
+	flag.Parse()
+	if err := run(*server, *out); err != nil {
+		fmt.Fprintln(os.Stderr, "gen:", err)
+		os.Exit(1)
+	}
+}
+
+func run(server, out string) error {
+	version, err := exec.Command(server, "--version").Output()
+	if err != nil {
+		return fmt.Errorf("ask %s for its version: %w", server, err)
+	}
+	if !bytes.Contains(version, []byte("v="+wantVersion+" ")) {
+		return fmt.Errorf("%s is not version %s but %s", server, wantVersion, bytes.TrimSpace(version))
+	}
+	dir, err := os.MkdirTemp("", "gen")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	sock := filepath.Join(dir, "s")
+	cmd := exec.Command(server, "--port", "0", "--unixsocket", sock, "--save", "", "--dir", dir)
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", server, err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+
+	conn, err := dial(sock)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	entries, err := read(conn)
+	if err != nil {
+		return err
+	}
+	source, err := render(entries)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(out, source, 0o644)
+}
+
+// dial waits for the server's socket to appear.
+func dial(sock string) (net.Conn, error) {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		conn, err := net.Dial("unix", sock)
+		if err == nil {
+			return conn, conn.SetDeadline(deadline)
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("connect to the server: %w", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// An entry is a command or subcommand as the server describes it.
+type entry struct {
+	name                       string
+	arity, first, last, step   int
+	flags                      map[string]bool
+	categories, tips           []string
+	keySpecs                   []map[string]frame.Reply
+	subs                       []*entry
+	group, since, summary, cpx string
+}
+
+// read asks for all commands, sorted by name: the server's own order changes with each start.
+func read(conn net.Conn) ([]*entry, error) {
+	req := frame.AppendCommandString(nil, "HELLO", "3")
+	req = frame.AppendCommandString(req, "COMMAND")
+	req = frame.AppendCommandString(req, "COMMAND", "DOCS")
+	if _, err := conn.Write(req); err != nil {
+		return nil, err
+	}
+	var replies [3]frame.Reply
+	r := frame.NewReader(conn)
+	for i := range replies {
+		var p frame.Reply
+		if err := r.ReadReply(&p); err != nil {
+			return nil, err
+		}
+		if p.IsError() {
+			return nil, errors.New(string(p.Text()))
+		}
+		replies[i] = frame.Reply{Raw: bytes.Clone(p.Raw)}
+	}
+	entries := parseAll(replies[1])
+	docs := pairs(replies[2])
+	for _, e := range entries {
+		d := pairs(docs[e.name])
+		e.describe(d)
+		subs := pairs(d["subcommands"])
+		for _, s := range e.subs {
+			s.describe(pairs(subs[s.name]))
+		}
+	}
+	return entries, nil
+}
+
+func parseAll(p frame.Reply) []*entry {
+	var entries []*entry
+	p.Each(func(p frame.Reply) bool {
+		entries = append(entries, parse(p))
+		return true
+	})
+	slices.SortFunc(entries, func(a, b *entry) int { return strings.Compare(a.name, b.name) })
+	return entries
+}
+
+func parse(p frame.Reply) *entry {
+	f := elements(p)
+	e := &entry{name: string(f[0].Text()), arity: number(f[1]), first: number(f[3]), last: number(f[4]), step: number(f[5])}
+	e.flags = make(map[string]bool)
+	for _, name := range texts(f[2]) {
+		e.flags[name] = true
+	}
+	e.categories, e.tips = texts(f[6]), texts(f[7])
+	for _, k := range elements(f[8]) {
+		e.keySpecs = append(e.keySpecs, pairs(k))
+	}
+	e.subs = parseAll(f[9])
+	return e
+}
+
+func (e *entry) describe(doc map[string]frame.Reply) {
+	e.group, e.since = string(doc["group"].Text()), string(doc["since"].Text())
+	e.summary, e.cpx = string(doc["summary"].Text()), string(doc["complexity"].Text())
+}
+
+func elements(p frame.Reply) (all []frame.Reply) {
+	p.Each(func(p frame.Reply) bool {
+		all = append(all, p)
+		return true
+	})
+	return all
+}
+
+func texts(p frame.Reply) (all []string) {
+	for _, e := range elements(p) {
+		all = append(all, string(e.Text()))
+	}
+	return all
+}
+
+func pairs(p frame.Reply) map[string]frame.Reply {
+	m := make(map[string]frame.Reply)
+	e := elements(p)
+	for i := 0; i+1 < len(e); i += 2 {
+		m[string(e[i].Text())] = e[i+1]
+	}
+	return m
+}
+
+func number(p frame.Reply) int {
+	n, _ := p.Int()
+	return int(n)
+}
+
+func render(entries []*entry) ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteString("// Code generated by respmesh/resp/command/gen from redis-server " + wantVersion + "; DO NOT EDIT.\n\npackage command\n\n")
+	var flat []*entry
+	parents := make(map[*entry]int)
+	for _, e := range entries {
+		parents[e] = len(flat)
+		flat = append(flat, e)
+		for _, s := range e.subs {
+			parents[s] = parents[e]
+			flat = append(flat, s)
+		}
+	}
+	fmt.Fprintf(&b, "// Count is the number of entries.\nconst Count = %d\n\nvar specs = [Count]Spec{\n", len(flat))
+	for id, e := range flat {
+		if err := renderEntry(&b, e, id, parents[e]); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.name, err)
+		}
+	}
+	b.WriteString("}\n")
+	return format.Source(b.Bytes())
+}
+
+func renderEntry(b *bytes.Buffer, e *entry, id, parent int) error {
+	class := classOf(e)
+	if class == "" {
+		return errors.New("neither its flags nor class.go tell its class")
+	}
+	flags := slices.Collect(maps.Keys(e.flags))
+	if mayReplicate[e.name] {
+		flags = append(flags, "may_replicate")
+	}
+	fmt.Fprintf(b, "{ID: %d, parent: %d, Name: %q, Group: %q, Since: %q,\nSummary: %q,\n", id, parent, e.name, e.group, e.since, e.summary)
+	if e.cpx != "" {
+		fmt.Fprintf(b, "Complexity: %q,\n", e.cpx)
+	}
+	fmt.Fprintf(b, "Arity: %d, Class: %s,\n", e.arity, class)
+	if err := bits(b, "Flags", "Flag", flags); err != nil {
+		return err
+	}
+	if err := bits(b, "Categories", "Category", e.categories); err != nil {
+		return err
+	}
+	if e.first != 0 {
+		fmt.Fprintf(b, "FirstKey: %d, LastKey: %d, KeyStep: %d,\n", e.first, e.last, e.step)
+	}
+	if len(e.tips) > 0 {
+		fmt.Fprintf(b, "Tips: %#v,\n", e.tips)
+	}
+	if len(e.keySpecs) > 0 {
+		b.WriteString("KeySpecs: []KeySpec{\n")
+		for _, k := range e.keySpecs {
+			if err := renderKeySpec(b, k); err != nil {
+				return err
+			}
+		}
+		b.WriteString("},\n")
+	}
+	if rule := keysRule(e); rule != "" {
+		fmt.Fprintf(b, "keys: %s,\n", rule)
+	}
+	if len(e.subs) > 0 {
+		fmt.Fprintf(b, "firstSub: %d, subs: %d,\n", id+1, len(e.subs))
+	}
+	b.WriteString("},\n")
+	return nil
+}
+
+func renderKeySpec(b *bytes.Buffer, k map[string]frame.Reply) error {
+	b.WriteString("{")
+	if notes := k["notes"].Text(); len(notes) > 0 {
+		fmt.Fprintf(b, "Notes: %q,\n", notes)
+	}
+	if err := bits(b, "Flags", "Key", texts(k["flags"])); err != nil {
+		return err
+	}
+	begin, find := pairs(k["begin_search"]), pairs(k["find_keys"])
+	spec := pairs(begin["spec"])
+	switch kind := string(begin["type"].Text()); kind {
+	case "index":
+		fmt.Fprintf(b, "Begin: BeginIndex, Index: %d,\n", number(spec["index"]))
+	case "keyword":
+		fmt.Fprintf(b, "Begin: BeginKeyword, Index: %d, Keyword: %q,\n", number(spec["startfrom"]), spec["keyword"].Text())
+	case "unknown":
+	default:
+		return fmt.Errorf("begin_search of type %q", kind)
+	}
+	spec = pairs(find["spec"])
+	switch kind := string(find["type"].Text()); kind {
+	case "range":
+		fmt.Fprintf(b, "Find: FindRange, LastKey: %d, Limit: %d, Step: %d", number(spec["lastkey"]), number(spec["limit"]), number(spec["keystep"]))
+	case "keynum":
+		fmt.Fprintf(b, "Find: FindKeyNum, KeyNumIdx: %d, FirstKey: %d, Step: %d", number(spec["keynumidx"]), number(spec["firstkey"]), number(spec["keystep"]))
+	case "unknown":
+	default:
+		return fmt.Errorf("find_keys of type %q", kind)
+	}
+	b.WriteString("},\n")
+	return nil
+}
+
+// constants maps the server's names of flags, categories and key flags to the last part of those of our constants.
+var constants = map[string]string{
+	"write": "Write", "readonly": "Readonly", "denyoom": "DenyOOM", "module": "Module", "admin": "Admin",
+	"pubsub": "PubSub", "noscript": "NoScript", "blocking": "Blocking", "loading": "Loading", "stale": "Stale",
+	"skip_monitor": "SkipMonitor", "skip_slowlog": "SkipSlowlog", "asking": "Asking", "fast": "Fast",
+	"no_auth": "NoAuth", "no_mandatory_keys": "NoMandatoryKeys", "no_async_loading": "NoAsyncLoading",
+	"no_multi": "NoMulti", "movablekeys": "MovableKeys", "allow_busy": "AllowBusy", "may_replicate": "MayReplicate",
+
+	"@keyspace": "Keyspace", "@read": "Read", "@write": "Write", "@set": "Set", "@sortedset": "SortedSet",
+	"@list": "List", "@hash": "Hash", "@string": "String", "@bitmap": "Bitmap", "@hyperloglog": "HyperLogLog",
+	"@geo": "Geo", "@stream": "Stream", "@pubsub": "PubSub", "@admin": "Admin", "@fast": "Fast", "@slow": "Slow",
+	"@blocking": "Blocking", "@dangerous": "Dangerous", "@connection": "Connection",
+	"@transaction": "Transaction", "@scripting": "Scripting",
+
+	"RO": "RO", "RW": "RW", "OW": "OW", "RM": "RM", "access": "Access", "update": "Update", "insert": "Insert",
+	"delete": "Delete", "not_key": "NotKey", "incomplete": "Incomplete", "variable_flags": "VariableFlags",
+}
+
+func bits(b *bytes.Buffer, field, prefix string, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	for i, name := range names {
+		c, ok := constants[name]
+		if !ok {
+			return fmt.Errorf("unknown name %q", name)
+		}
+		if i == 0 {
+			fmt.Fprintf(b, "%s: ", field)
+		} else {
+			b.WriteString(" | ")
+		}
+		b.WriteString(prefix + c)
+	}
+	b.WriteString(",\n")
+	return nil
+}
