@@ -1,0 +1,38 @@
+package mesh
+
+import "golang.zx2c4.com/wireguard/tun"
+
+// filtered is a tunnel's link with the packet filter in both directions.
+type filtered struct {
+	tun.Device
+	filter *Filter
+}
+
+// Read leaves the size of a dropped packet at zero, which WireGuard skips.
+func (f filtered) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	n, err := f.Device.Read(bufs, sizes, offset)
+	for i := range n {
+		if sizes[i] > 0 && !f.filter.Allow(Outbound, bufs[i][offset:offset+sizes[i]]) {
+			sizes[i] = 0
+		}
+	}
+	return n, err
+}
+
+// Write compacts the packets that pass to the front of bufs. WireGuard uses the
+// slice for nothing else, and gives each caller one of its own.
+func (f filtered) Write(bufs [][]byte, offset int) (int, error) {
+	kept := bufs[:0]
+	for _, b := range bufs {
+		if f.filter.Allow(Inbound, b[offset:]) {
+			kept = append(kept, b)
+		}
+	}
+	if len(kept) == 0 {
+		return len(bufs), nil
+	}
+	if _, err := f.Device.Write(kept, offset); err != nil {
+		return 0, err
+	}
+	return len(bufs), nil
+}
