@@ -6,10 +6,12 @@ import (
 )
 
 const (
-	minBuffer  = 4 << 10  // what an idle connection costs
-	warmBuffer = 64 << 10 // what a busy one reads at once, and may keep
-	minRoom    = 512      // less room than this isn't worth a read
-	smallReads = 256      // after so many reads that used little of it, a buffer is halved
+	minBuffer  = 4 << 10   // what an idle connection costs
+	warmBuffer = 64 << 10  // what a busy one reads at once, and may keep
+	maxBuffer  = 256 << 10 // what it may keep for a while; a larger buffer goes with the frame that needed it
+	minRoom    = 512       // less room than this isn't worth a read
+	calmWarm   = 256       // after so many rounds that used little of it, a buffer is halved
+	calmLarge  = 16        // the same for one larger than warmBuffer
 )
 
 // A Reader scans commands or replies from a byte stream. It is not for concurrent use.
@@ -20,7 +22,9 @@ type Reader struct {
 	buf        []byte // all of it is in use: buf[start:end] holds what isn't consumed yet
 	start, end int
 	consumed   int64
-	small      int   // reads in a row that used little of the buffer
+	peak       int   // the most of buf that was in use since it was empty
+	calm       int   // rounds, from empty to empty, in a row that used little of buf
+	full       bool  // the last read left no room: there may be more
 	srcErr     error // came with the last bytes of src; reported by the next Fill
 	bad        error // a protocol error: final
 
@@ -38,6 +42,8 @@ type scan struct {
 	left  int    // arguments of the command still to come; 0: its header isn't read
 	spans []span // arguments found
 	stack []int  // elements still to come on each level of a reply
+
+	verbatim bool // the bulk at hand is a verbatim string
 }
 
 type span struct{ from, to int }
@@ -66,7 +72,10 @@ func (r *Reader) Fill() error {
 		return r.srcErr
 	}
 	r.makeRoom()
-	if cap(r.scratch) > warmBuffer {
+	if r.scan.left == 0 && cap(r.scan.spans) > 1024 {
+		r.scan.spans = nil
+	}
+	if cap(r.scratch) > maxBuffer {
 		r.scratch, r.decoded = nil, nil
 	}
 	r.scratch = r.scratch[:0]
@@ -78,11 +87,8 @@ func (r *Reader) Fill() error {
 		r.end += n
 		if n > 0 {
 			r.srcErr = err
-			if n < len(r.buf)/8 {
-				r.small++
-			} else {
-				r.small = 0
-			}
+			r.peak = max(r.peak, r.end)
+			r.full = r.end == len(r.buf)
 			return nil
 		}
 		if err != nil {
@@ -97,45 +103,60 @@ func (r *Reader) Fill() error {
 	return io.ErrNoProgress
 }
 
-// makeRoom makes the buffer fit for a read. An empty buffer may shrink; a full one grows by doubling, or, when the
-// bulk at hand is known to need less, by just that.
+// makeRoom makes the buffer fit for a read.
 func (r *Reader) makeRoom() {
-	size := len(r.buf)
-	if r.start == r.end {
-		r.start, r.end = 0, 0
-		switch {
-		case size == 0:
-			r.buf = make([]byte, minBuffer)
-		case size > warmBuffer:
-			r.buf = make([]byte, warmBuffer)
-		case r.small >= smallReads && size > minBuffer:
-			r.buf = make([]byte, size/2)
-			r.small = 0
+	size, have := len(r.buf), r.end-r.start
+	if have == 0 {
+		if want := r.calmSize(); want != size {
+			r.buf = make([]byte, want)
 		}
-		if cap(r.scan.spans) > 1024 && r.scan.left == 0 {
-			r.scan.spans = nil
-		}
+		r.start, r.end, r.peak, r.full = 0, 0, 0, false
 		return
 	}
-	if size-r.end >= min(minRoom, size/2) {
+	grow := r.full && size < warmBuffer
+	if !grow && size-r.end >= min(minRoom, size/2) {
 		return
 	}
-	have := r.end - r.start
-	if r.start >= size/2 {
+	// need is what the frame at hand takes for sure, with some of the next one lest its last bytes need another move.
+	need := 0
+	if r.scan.bulk >= 0 {
+		need = r.scan.pos + r.scan.bulk + minRoom
+	}
+	if !grow && r.start > 0 && (r.start >= size/2 || need > 0 && need <= size) {
 		copy(r.buf, r.buf[r.start:r.end])
 		r.start, r.end = 0, have
 		return
 	}
+	// Grow by doubling, or by just what is needed: never beyond twice what was received, whatever was announced.
 	grown := 2 * size
-	if r.scan.bulk >= 0 {
-		// Room for the frame's next header too, lest its last bytes need another move.
-		if need := r.scan.pos + r.scan.bulk + minRoom; need > have+minRoom && need < grown {
-			grown = max(need, size+minRoom)
-		}
+	if need > size {
+		grown = min(grown, need)
 	}
 	buf := make([]byte, grown)
 	copy(buf, r.buf[r.start:r.end])
-	r.buf, r.start, r.end = buf, 0, have
+	r.buf, r.start, r.end, r.full = buf, 0, have, false
+}
+
+// calmSize returns the size that an empty buffer should have.
+func (r *Reader) calmSize() int {
+	size := len(r.buf)
+	if r.peak < size/4 {
+		r.calm++
+	} else {
+		r.calm = 0
+	}
+	switch {
+	case size == 0:
+		return minBuffer
+	case size > maxBuffer:
+		return warmBuffer
+	case size > warmBuffer && r.calm >= calmLarge, size > minBuffer && r.calm >= calmWarm:
+		r.calm = 0
+		return max(size/2, minBuffer)
+	case r.full && size < warmBuffer:
+		return 2 * size
+	}
+	return size
 }
 
 // consume takes n bytes, which were one frame, off the buffer.

@@ -47,7 +47,10 @@ func (r *Reader) NextReply(p *Reply) (bool, error) {
 			if b[end] != '\r' || b[end+1] != '\n' {
 				return false, r.fail(&ProtocolError{"expected CRLF after bulk"})
 			}
-			s.pos, s.bulk = end+2, -1
+			if s.verbatim && b[s.pos+3] != ':' {
+				return false, r.fail(&ProtocolError{"invalid value of type '='"})
+			}
+			s.pos, s.bulk, s.verbatim = end+2, -1, false
 		}
 		for len(s.stack) > 0 && s.stack[len(s.stack)-1] == 0 {
 			s.stack = s.stack[:len(s.stack)-1]
@@ -94,32 +97,19 @@ func (r *Reader) scanElement(b []byte) (bool, *ProtocolError) {
 	}
 
 	line := b[s.pos+1:]
-	i := bytes.IndexByte(line[s.seen:], '\r')
-	if i < 0 && s.seen+1 < len(line) || i > 0 {
-		// Only what came since the last look can hold a line feed; a CR at its end is looked at again.
-		upto := len(line)
-		if i >= 0 {
-			upto = s.seen + i
-		}
-		if bytes.IndexByte(line[s.seen:upto], '\n') >= 0 {
-			return false, &ProtocolError{"line feed without carriage return"}
-		}
-	} else if i < 0 && len(line) > s.seen && line[s.seen] == '\n' {
-		return false, &ProtocolError{"line feed without carriage return"}
-	}
+	i := bytes.IndexByte(line[s.seen:], '\n')
 	length := len(line)
 	if i >= 0 {
-		length = s.seen + i
+		length = s.seen + i - 1
 	}
-	if length > r.limits.Inline {
+	switch {
+	case length > r.limits.Inline:
 		return false, &ProtocolError{"too big line in reply"}
-	}
-	if i < 0 || length+1 == len(line) {
+	case i < 0:
 		s.seen = length
 		return true, nil
-	}
-	if line[length+1] != '\n' {
-		return false, &ProtocolError{"carriage return without line feed"}
+	case length < 0 || bytes.IndexByte(line[:length+1], '\r') != length:
+		return false, &ProtocolError{"line end other than CRLF in reply"}
 	}
 	if !validLine(kind, line[:length]) {
 		return false, &ProtocolError{"invalid value of type " + quoteByte(byte(kind))}
@@ -140,7 +130,7 @@ func (r *Reader) header(kind Kind, n int64, next int) *ProtocolError {
 		}
 		s.pos = next
 		if n >= 0 {
-			s.bulk = int(n)
+			s.bulk, s.verbatim = int(n), kind == Verbatim
 		}
 		r.element()
 		return nil
@@ -291,6 +281,7 @@ func (p Reply) Each(visit func(Reply) bool) {
 
 // frameEnd returns the end of the frame at b[at:], which a reader has scanned before.
 func frameEnd(b []byte, at int) int {
+	start := at
 	for left := 1; left > 0; left-- {
 		switch kind := Kind(b[at]); kind {
 		case Bulk, Verbatim, BulkError:
@@ -304,11 +295,10 @@ func frameEnd(b []byte, at int) int {
 			at, left = next, left+int(max(n, 0))
 		case Map, Attribute:
 			n, next := scanLen(b, at+1)
-			outer := left
-			at, left = next, left+int(2*n)
-			if kind == Attribute && outer > 1 {
-				left++ // an attribute isn't an element itself
+			if kind == Attribute && at > start {
+				left++ // an attribute within an aggregate isn't an element itself
 			}
+			at, left = next, left+int(2*n)
 		default:
 			at += bytes.IndexByte(b[at:], '\n') + 1
 		}
