@@ -39,6 +39,9 @@ func (b *Builder) build(ctx context.Context) (string, error) {
 		return "", err
 	}
 	b.dir = dir
+	if err := os.Chmod(dir, 0o755); err != nil { // a test runs the program as somebody else
+		return "", err
+	}
 	path := filepath.Join(dir, "respmesh")
 	args := []string{"build", "-o", path}
 	if Race {
