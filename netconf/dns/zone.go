@@ -130,20 +130,14 @@ func (z *zone) member(d *netconf.Database, label string) (set, bool) {
 	return set{addrs: []netip.Addr{d.Address}}, true
 }
 
-// members answers the n nearest healthy members. They share the service address (see the package comment), and a
-// set has an address once.
+// members answers the n nearest healthy members. All are reached by the service address (see the package comment),
+// and a set has an address once.
 func (z *zone) members(d *netconf.Database, n int) set {
-	var addrs []netip.Addr
-	for _, region := range z.nearest(d)[:min(n, len(z.nearest(d)))] {
-		if a := z.address(d, region); !slices.Contains(addrs, a) {
-			addrs = append(addrs, a)
-		}
+	if n = min(n, len(z.nearest(d))); n == 0 {
+		return set{}
 	}
-	return set{addrs: addrs}
+	return set{addrs: []netip.Addr{d.Address}}
 }
-
-// address is what a peer reaches a member by.
-func (z *zone) address(d *netconf.Database, _ string) netip.Addr { return d.Address }
 
 // nearest lists the regions of a database's healthy members: the node's own first, then by measured round-trip
 // time, then the unmeasured ones by distance.
