@@ -85,31 +85,31 @@ func (d *dict[T]) moving() bool { return d.tables[1] != nil }
 
 // find returns where the value with this key is, or nil. The place is good until the next change.
 func (d *dict[T]) find(key []byte) *T {
-	b, i := d.locate(key)
+	_, b, i := d.locate(key)
 	if b == nil {
 		return nil
 	}
 	return &b.slots[i]
 }
 
-func (d *dict[T]) locate(key []byte) (b *bucket[T], slot int) {
+func (d *dict[T]) locate(key []byte) (head, b *bucket[T], slot int) {
 	h := hashKey(d.seed, key)
 	tag := dictTag(h)
 	for _, table := range d.tables {
 		if table == nil {
 			break
 		}
-		b = &table[h&uint64(len(table)-1)]
-		for ; b != nil; b = b.next {
+		head = &table[h&uint64(len(table)-1)]
+		for b = head; b != nil; b = b.next {
 			for m := matches(b.tags, tag); m != 0; m &= m - 1 {
 				i := bits.TrailingZeros64(m) / 8
 				if b.tag(i) == tag && d.key(b.slots[i]) == string(key) {
-					return b, i
+					return head, b, i
 				}
 			}
 		}
 	}
-	return nil, 0
+	return nil, nil, 0
 }
 
 // insert adds a value whose key isn't in the dict.
@@ -144,21 +144,21 @@ func (d *dict[T]) place(table []bucket[T], v T) {
 
 // remove takes the value with this key out.
 func (d *dict[T]) remove(key []byte) (v T, ok bool) {
-	b, i := d.locate(key)
+	head, b, i := d.locate(key)
 	if b == nil {
 		return v, false
 	}
 	v = b.slots[i]
-	d.fill(b, i)
+	d.fill(head, b, i)
 	d.used--
 	d.shrink()
 	d.step()
 	return v, true
 }
 
-// fill closes the gap at slot i of b with the last value of the chain behind it, so that chains get shorter again.
-func (d *dict[T]) fill(b *bucket[T], i int) {
-	prev, last := (*bucket[T])(nil), b
+// fill closes the gap at slot i of b with the last value of the chain, so that chains get shorter again.
+func (d *dict[T]) fill(head, b *bucket[T], i int) {
+	prev, last := (*bucket[T])(nil), head
 	for last.next != nil {
 		prev, last = last, last.next
 	}
@@ -228,6 +228,13 @@ func (d *dict[T]) each(visit func(T) bool) {
 			}
 		}
 	}
+}
+
+// clone copies the dict, not what the values point to.
+func (d *dict[T]) clone() *dict[T] {
+	n := newDict(d.seed, d.used, d.key)
+	d.each(func(v T) bool { n.insert(v); return true })
+	return n
 }
 
 // scan visits the values of one cursor position and returns the next cursor, 0 at the end.

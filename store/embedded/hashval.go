@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"encoding/binary"
+	"slices"
 	"unsafe"
 )
 
@@ -76,6 +77,14 @@ func (h *hashValue) memory() int {
 	n := int(unsafe.Sizeof(*h)) + cap(h.pack)
 	if h.big != nil {
 		n += h.big.overhead() + h.fields
+	}
+	return n
+}
+
+func (h *hashValue) clone() *hashValue {
+	n := &hashValue{pack: slices.Clone(h.pack), fields: h.fields}
+	if h.big != nil {
+		n.big = h.big.clone()
 	}
 	return n
 }

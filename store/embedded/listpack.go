@@ -52,7 +52,7 @@ type lpKey struct {
 }
 
 func newLPKey(s []byte) lpKey {
-	n, ok := parseStrictInt(s)
+	n, ok := stringInt(s)
 	return lpKey{s: s, n: n, isInt: ok}
 }
 
@@ -63,44 +63,6 @@ func (v lpValue) is(k *lpKey) bool {
 		return k.isInt && v.n == k.n
 	}
 	return !k.isInt && string(v.s) == string(k.s)
-}
-
-// parseStrictInt reads the canonical decimal form of an int64, the only form that comes back unchanged.
-func parseStrictInt(s []byte) (int64, bool) {
-	if len(s) == 0 || len(s) > 20 {
-		return 0, false
-	}
-	d, neg := s, false
-	if s[0] == '-' {
-		d, neg = s[1:], true
-		if len(d) == 0 {
-			return 0, false
-		}
-	}
-	if d[0] == '0' {
-		return 0, len(s) == 1
-	}
-	var u uint64
-	for _, c := range d {
-		c -= '0'
-		if c > 9 {
-			return 0, false
-		}
-		if u > (math.MaxUint64-9)/10 {
-			return 0, false
-		}
-		u = u*10 + uint64(c)
-	}
-	if neg {
-		if u > 1<<63 {
-			return 0, false
-		}
-		return -int64(u), true
-	}
-	if u > math.MaxInt64 {
-		return 0, false
-	}
-	return int64(u), true
 }
 
 // lpDecode reads the entry at pos and returns the position of the next one.
@@ -195,7 +157,7 @@ func lpAppendBackLen(dst []byte, n int) []byte {
 
 // lpAppend appends one entry; an integer in canonical form is stored as an integer.
 func lpAppend(dst, s []byte) []byte {
-	if n, ok := parseStrictInt(s); ok {
+	if n, ok := stringInt(s); ok {
 		return lpAppendInt(dst, n)
 	}
 	return lpAppendString(dst, s)
@@ -236,9 +198,6 @@ func lpAppendInt(dst []byte, n int64) []byte {
 		return append(binary.LittleEndian.AppendUint64(append(dst, 0xF4), uint64(n)), 9)
 	}
 }
-
-// lpEntryMax is an upper bound of the size of an entry for n bytes.
-func lpEntryMax(n int) int { return n + 10 }
 
 func newListpack() listpack {
 	return listpack{lpHeader + 1, 0, 0, 0, 0, 0, lpEnd}

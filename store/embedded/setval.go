@@ -1,6 +1,9 @@
 package embedded
 
-import "unsafe"
+import (
+	"slices"
+	"unsafe"
+)
 
 // setValue is a set. Sets of integers are an intset; small sets of strings are a listpack, which Redis 7.0 doesn't
 // have (it comes in 7.2), so they call themselves "hashtable" as 7.0's are; others are a dict of members.
@@ -50,10 +53,21 @@ func (s *setValue) memory() int {
 	return n
 }
 
+func (s *setValue) clone() *setValue {
+	n := &setValue{pack: slices.Clone(s.pack), members: s.members}
+	switch {
+	case s.ints != nil:
+		n.ints = &intset{width: s.ints.width, data: slices.Clone(s.ints.data)}
+	case s.big != nil:
+		n.big = s.big.clone()
+	}
+	return n
+}
+
 func (s *setValue) has(member []byte) bool {
 	switch {
 	case s.ints != nil:
-		n, ok := parseStrictInt(member)
+		n, ok := stringInt(member)
 		return ok && s.ints.has(n)
 	case s.big != nil:
 		return s.big.find(member) != nil
@@ -63,7 +77,7 @@ func (s *setValue) has(member []byte) bool {
 
 func (s *setValue) add(member []byte, seed uint64) bool {
 	if s.ints != nil {
-		if n, ok := parseStrictInt(member); ok {
+		if n, ok := stringInt(member); ok {
 			if !s.ints.add(n) {
 				return false
 			}
@@ -122,7 +136,7 @@ func (s *setValue) grow(seed uint64) {
 func (s *setValue) remove(member []byte) bool {
 	switch {
 	case s.ints != nil:
-		n, ok := parseStrictInt(member)
+		n, ok := stringInt(member)
 		return ok && s.ints.remove(n)
 	case s.big != nil:
 		m, ok := s.big.remove(member)

@@ -3,6 +3,7 @@ package embedded
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strconv"
 	"unsafe"
 )
@@ -49,6 +50,17 @@ func (z *zset) memory() int {
 		n += int(unsafe.Sizeof(*z.big)) + z.big.nodes.overhead() + z.big.memory
 	}
 	return n
+}
+
+func (z *zset) clone() *zset {
+	if z.big == nil {
+		return &zset{pack: slices.Clone(z.pack)}
+	}
+	big := &bigZSet{nodes: newDict(z.big.nodes.seed, z.len(), skipNodeKey), memory: z.big.memory}
+	for n := z.big.list.head.next; n != nil; n = n.next {
+		big.nodes.insert(big.list.insert(n.score, n.member))
+	}
+	return &zset{big: big}
 }
 
 func skipNodeKey(n *skipNode) string { return n.member }
