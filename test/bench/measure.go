@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidwall/resp"
+
+	"respmesh/test/dev"
+)
+
+// keys is the number of different keys; small enough to fill quickly, too many for one hot line.
+const keys = "10000"
+
+type target struct {
+	name, host, port string
+	rates            map[cell][]float64
+}
+
+type cell struct {
+	command string
+	depth   int
+}
+
+var cells = []cell{{"get", 1}, {"get", 16}, {"set", 1}, {"set", 16}}
+
+type bench struct {
+	options
+	targets []target
+}
+
+// measure fills the rates of all targets.
+func (b *bench) measure(ctx context.Context) error {
+	for i := range b.targets {
+		t := &b.targets[i]
+		t.rates = map[cell][]float64{}
+		if i < 2 { // the replica has what the primary has
+			if _, err := b.redisBenchmark(ctx, t, cell{"set", 16}, 50000); err != nil {
+				return err
+			}
+		}
+	}
+	requests := map[string]int{}
+	for _, c := range cells {
+		for i := range b.targets {
+			t := &b.targets[i]
+			trial := max(4*b.clients*c.depth, 500)
+			rate, err := b.redisBenchmark(ctx, t, c, trial)
+			if err != nil {
+				return err
+			}
+			if rate > 5000 { // a local one: its first requests say little
+				if rate, err = b.redisBenchmark(ctx, t, c, int(rate/4)); err != nil {
+					return err
+				}
+			}
+			requests[fmt.Sprint(i, c)] = max(int(rate*b.seconds), trial)
+		}
+	}
+	for n := range b.repeats {
+		for _, c := range cells {
+			for i := range b.targets {
+				t := &b.targets[i]
+				rate, err := b.redisBenchmark(ctx, t, c, requests[fmt.Sprint(i, c)])
+				if err != nil {
+					return err
+				}
+				t.rates[c] = append(t.rates[c], rate)
+				fmt.Fprintf(os.Stderr, "%d/%d %s P=%d %s: %.0f/s\n", n+1, b.repeats, c.command, c.depth, t.name, rate)
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bench) redisBenchmark(ctx context.Context, t *target, c cell, requests int) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "redis-benchmark", "-h", t.host, "-p", t.port, "--csv", "-t", c.command, "-r", keys,
+		"-c", strconv.Itoa(b.clients), "-d", strconv.Itoa(b.size), "-P", strconv.Itoa(c.depth), "-n", strconv.Itoa(requests)).Output()
+	if err != nil {
+		return 0, fmt.Errorf("redis-benchmark against %s: %w\n%s", t.name, err, out)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	fields := strings.Split(lines[len(lines)-1], ",")
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("redis-benchmark prints %q", out)
+	}
+	return strconv.ParseFloat(strings.Trim(fields[1], `"`), 64)
+}
+
+// call sends one command over a connection and checks that the reply isn't an error.
+func call(conn net.Conn, r *resp.Reader, args ...any) (resp.Value, error) {
+	raw, err := resp.MultiBulkValue(args[0].(string), args[1:]...).MarshalRESP()
+	if err != nil {
+		return resp.Value{}, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := conn.Write(raw); err != nil {
+		return resp.Value{}, err
+	}
+	v, _, err := r.ReadValue()
+	if err == nil && v.Type() == resp.Error {
+		err = v.Error()
+	}
+	return v, err
+}
+
+// writeLatency times single writes at a region, sorted.
+func writeLatency(ctx context.Context, r dev.Region, n int) ([]time.Duration, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", r.RESP)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	reader := resp.NewReader(conn)
+	var times []time.Duration
+	for range n {
+		begin := time.Now()
+		if _, err := call(conn, reader, "SET", "bench:write", "x"); err != nil {
+			return nil, err
+		}
+		times = append(times, time.Since(begin))
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	slices.Sort(times)
+	return times, nil
+}
+
+// readBehindWrites writes keys at a region and reads each at once over another connection. A stale answer is an error.
+func readBehindWrites(ctx context.Context, r dev.Region, workers, rounds int) error {
+	errs := make([]error, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() { errs[w] = readBehindWritesOf(ctx, r, "bench:ryw:"+strconv.Itoa(w), rounds) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func readBehindWritesOf(ctx context.Context, r dev.Region, key string, rounds int) error {
+	var conns [2]net.Conn
+	var readers [2]*resp.Reader
+	for i := range conns {
+		var err error
+		if conns[i], err = (&net.Dialer{}).DialContext(ctx, "tcp", r.RESP); err != nil {
+			return err
+		}
+		defer conns[i].Close()
+		readers[i] = resp.NewReader(conns[i])
+	}
+	for i := range rounds {
+		want := strconv.Itoa(i)
+		if _, err := call(conns[0], readers[0], "SET", key, want); err != nil {
+			return err
+		}
+		v, err := call(conns[1], readers[1], "GET", key)
+		if err != nil {
+			return err
+		}
+		if v.String() != want {
+			return fmt.Errorf("a read behind a write is stale: %s, want %s", v, want)
+		}
+	}
+	return ctx.Err()
+}
