@@ -95,7 +95,7 @@ func (x *call) write(key []byte) *object {
 		if x.e.replica {
 			return nil
 		}
-		x.e.expire(x.dbIndex, ent.key)
+		x.e.expireKey(x.dbIndex, ent)
 		return nil
 	}
 	ent.val.lru.Store(uint32(x.now / 1000))
@@ -159,7 +159,7 @@ func (x *call) remove(key []byte) bool {
 
 // touch says that the value under key has been changed: it fails the WATCHes of others and accounts the memory.
 func (x *call) touch(key []byte, o *object) {
-	x.db.account(key, o)
+	x.db.account(o)
 	x.e.touched(x.dbIndex, key)
 }
 

@@ -172,8 +172,8 @@ func (o *object) encoding() string {
 const entryOverhead = 64 + 8
 
 // size estimates the memory of the key with this value.
-func (o *object) size(key string) int64 {
-	n := entryOverhead + allocated(len(key))
+func (o *object) size(keyLen int) int64 {
+	n := entryOverhead + allocated(keyLen)
 	if c := o.container(); c != nil {
 		return n + int64(c.memory())
 	}

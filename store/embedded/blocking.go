@@ -1,0 +1,154 @@
+package embedded
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"respmesh/resp/command"
+)
+
+// waiter is a session in a blocking command. It stands in the queue of each of its keys; when one of them comes to
+// hold a value of the kind, the session whose command did that runs the waiter's command again on its behalf,
+// under the write lock it holds, so that what is served and what is propagated have one order. The engine's write lock
+// guards all of it but done, which is closed once served.
+type waiter struct {
+	c       *Conn
+	spec    *command.Spec
+	args    [][]byte // of the blocked caller, who doesn't go on before done
+	raw     []byte
+	dbIndex int
+	proto   int
+	kind    kind
+	keys    []string
+	timeout time.Duration
+
+	out     []byte
+	served  bool
+	refused string // an error that ends the wait
+	done    chan struct{}
+}
+
+type readyKey struct {
+	db  int
+	key string
+}
+
+func (e *Engine) enqueue(x *call, k kind, timeout int64, keys [][]byte) *waiter {
+	w := &waiter{
+		c: x.c, spec: x.spec, args: x.args, raw: x.raw, dbIndex: x.dbIndex, proto: x.proto,
+		kind: k, timeout: time.Duration(timeout) * time.Millisecond, done: make(chan struct{}),
+	}
+	queues := e.waiting[x.dbIndex]
+	for _, key := range keys {
+		if s := string(key); !slices.Contains(w.keys, s) {
+			w.keys = append(w.keys, s)
+			queues[s] = append(queues[s], w)
+		}
+	}
+	e.stats.blocked.Add(1)
+	x.c.waiting = w
+	return w
+}
+
+// dequeue ends a wait.
+func (e *Engine) dequeue(w *waiter) {
+	queues := e.waiting[w.dbIndex]
+	for _, key := range w.keys {
+		q := slices.DeleteFunc(queues[key], func(o *waiter) bool { return o == w })
+		if len(q) == 0 {
+			delete(queues, key)
+		} else {
+			queues[key] = q
+		}
+	}
+	w.c.waiting = nil
+	e.stats.blocked.Add(-1)
+}
+
+// signalReady notes that a key has come into being, for whoever waits for it.
+func (e *Engine) signalReady(db int, key []byte, k kind) {
+	if queues := e.waiting[db]; len(queues) > 0 && k != kindString && k != kindHash && k != kindSet {
+		if _, ok := queues[string(key)]; ok {
+			e.ready = append(e.ready, readyKey{db, string(key)})
+		}
+	}
+}
+
+// serveReady serves those who wait for the keys that became ready in the command or transaction that just ended,
+// and what becomes ready by that.
+func (e *Engine) serveReady(now int64) {
+	for len(e.ready) > 0 {
+		ready := e.ready
+		e.ready = nil
+		for _, r := range ready {
+			for _, w := range slices.Clone(e.waiting[r.db][r.key]) {
+				ent := e.dbs[r.db].keys.find(bytesOf(r.key))
+				if ent == nil {
+					break
+				}
+				if ent.val.kind == w.kind {
+					e.serve(w, r.key, now)
+				}
+			}
+		}
+	}
+}
+
+// serve runs a waiter's command again.
+func (e *Engine) serve(w *waiter, key string, now int64) {
+	x := &call{
+		e: e, c: w.c, db: e.dbs[w.dbIndex], dbIndex: w.dbIndex, spec: w.spec, args: w.args, raw: w.raw,
+		proto: w.proto, now: now, retry: true, ready: []byte(key), out: w.out[:0],
+	}
+	e.invoke(x)
+	e.effects.end()
+	e.count(x)
+	if x.blocked == nil {
+		w.out, w.served = x.out, true
+		e.dequeue(w)
+		e.woken = append(e.woken, w)
+	}
+}
+
+// refuse ends a wait with an error.
+func (e *Engine) refuse(w *waiter, text string) {
+	w.refused, w.served = text, true
+	e.dequeue(w)
+	e.woken = append(e.woken, w)
+}
+
+// wait blocks until the waiter is served, its time is over, the engine closes or ctx ends; alive is false in the last
+// two cases unless the waiter had been served by then.
+func (c *Conn) wait(ctx context.Context, w *waiter, dst []byte) (out []byte, alive bool) {
+	var timeout <-chan time.Time
+	if w.timeout > 0 {
+		t := time.NewTimer(w.timeout)
+		defer t.Stop()
+		timeout = t.C
+	}
+	timedOut := false
+	select {
+	case <-w.done:
+	case <-timeout:
+		timedOut = true
+	case <-ctx.Done():
+	case <-c.e.closed:
+	}
+	c.e.mu.Lock()
+	defer c.e.mu.Unlock()
+	x := call{out: dst, proto: w.proto}
+	switch {
+	case w.refused != "":
+		x.err(w.refused)
+	case w.served:
+		x.out = append(x.out, w.out...)
+	case timedOut:
+		c.e.dequeue(w)
+		x.nullArray()
+	default:
+		c.e.dequeue(w)
+		return dst, false
+	}
+	return x.out, true
+}

@@ -1,0 +1,337 @@
+package embedded
+
+import (
+	"context"
+	"slices"
+
+	"respmesh/resp/command"
+	"respmesh/resp/frame"
+)
+
+// ConnOptions for NewConn.
+type ConnOptions struct {
+	ID    int64  // CLIENT ID; 0: the engine gives one
+	Addr  string // the client's host:port, for CLIENT LIST
+	Proto int    // 2 (default) or 3; HELLO changes it
+	// Push takes frames that no command asked for now: messages of subscriptions. It must not block or keep the
+	// slice. It may be called while Do runs, also before Do has returned the reply of the SUBSCRIBE: who writes to the
+	// client holds such frames back until Do's replies are written. nil: the session can't subscribe.
+	Push func([]byte)
+}
+
+// Conn is a client's session: what redis-server keeps per connection. One goroutine at a time may use it.
+type Conn struct {
+	e    *Engine
+	id   int64
+	addr string
+	push func([]byte)
+
+	// Written under the engine's lock in any mode, by the session itself; read by others under the write lock.
+	name    string
+	proto   int
+	db      int
+	since   int64 // unix ms
+	active  int64
+	last    *command.Spec
+	quit    bool
+	noEvict bool
+
+	multi      bool
+	abort      bool // a command couldn't be queued: EXEC will fail
+	queue      []queued
+	queueFlags command.Flags
+
+	watches []*watch
+	dirty   bool    // a watched key was changed; under the write lock
+	waiting *waiter // under the write lock
+
+	subs subscriptions
+
+	fromStream bool // the primary's replication stream
+	x          call
+}
+
+// queued is a command between MULTI and EXEC, with its own copy of the arguments.
+type queued struct {
+	spec *command.Spec
+	args [][]byte
+	raw  []byte
+}
+
+// NewConn opens a session.
+func (e *Engine) NewConn(o ConnOptions) *Conn {
+	if o.ID == 0 {
+		o.ID = e.nextID.Add(1)
+	}
+	if o.Proto != 3 {
+		o.Proto = 2
+	}
+	now := e.now()
+	c := &Conn{e: e, id: o.ID, addr: o.Addr, proto: o.Proto, push: o.Push, since: now, active: now}
+	e.connsMu.Lock()
+	e.conns[c.id] = c
+	e.connsMu.Unlock()
+	e.stats.conns.Add(1)
+	return c
+}
+
+// Close ends the session: its watches and subscriptions. No Do may be under way.
+func (c *Conn) Close() error {
+	c.e.connsMu.Lock()
+	open := c.e.conns[c.id] == c
+	if open {
+		delete(c.e.conns, c.id)
+	}
+	c.e.connsMu.Unlock()
+	if !open {
+		return nil
+	}
+	c.e.stats.conns.Add(-1)
+	c.e.mu.Lock()
+	defer c.e.unlock()
+	c.reset()
+	return nil
+}
+
+// Quit tells whether the client has said QUIT: what it sent after that isn't executed.
+func (c *Conn) Quit() bool { return c.quit }
+
+// Do executes the commands in order and appends their replies, one each, to dst. It takes the engine's lock once, unless
+// a command blocks: then it waits, without the lock, for a key, the command's time-out or ctx. When ctx ends,
+// a blocked command takes nothing, and neither it nor what follows is answered; the same after QUIT.
+func (c *Conn) Do(ctx context.Context, dst []byte, reqs []command.Request) []byte {
+	for len(reqs) > 0 && !c.quit {
+		var n int
+		var w *waiter
+		if c.shared(reqs) {
+			dst, n = c.doShared(dst, reqs)
+		} else {
+			dst, n, w = c.doExclusive(dst, reqs)
+		}
+		reqs = reqs[n:]
+		if w != nil {
+			var alive bool
+			if dst, alive = c.wait(ctx, w, dst); !alive {
+				break
+			}
+		}
+	}
+	return dst
+}
+
+// shared tells whether all commands get by with the read lock.
+func (c *Conn) shared(reqs []command.Request) bool {
+	for i := range reqs {
+		if s := reqs[i].Spec; s != nil && !c.e.handlers[s.ID].shared {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Conn) doShared(dst []byte, reqs []command.Request) ([]byte, int) {
+	e := c.e
+	e.mu.RLock()
+	dst, n, _ := c.run(dst, reqs)
+	lapsed := c.x.lapsed && !e.replica
+	e.mu.RUnlock()
+	if lapsed {
+		// What the commands found expired goes now: DBSIZE and replicas shall know.
+		e.mu.Lock()
+		e.expireDue(e.now(), expireSlice)
+		e.unlock()
+	}
+	return dst, n
+}
+
+func (c *Conn) doExclusive(dst []byte, reqs []command.Request) ([]byte, int, *waiter) {
+	c.e.mu.Lock()
+	defer c.e.unlock()
+	return c.run(dst, reqs)
+}
+
+// clockEvery is how many commands of a batch share one reading of the clock.
+const clockEvery = 32
+
+// run executes commands under the lock until they end or one blocks, and tells how many that were.
+func (c *Conn) run(dst []byte, reqs []command.Request) (out []byte, n int, w *waiter) {
+	e, x := c.e, &c.x
+	x.e, x.c, x.out, x.lapsed, x.fromStream = e, c, dst, false, c.fromStream
+	for i := range reqs {
+		if i%clockEvery == 0 {
+			x.now = e.now()
+		}
+		n++
+		x.begin(reqs[i].Spec, reqs[i].Args, reqs[i].Raw)
+		c.process(x)
+		if e.effects.n > 0 {
+			e.effects.end()
+		}
+		if len(e.ready) > 0 {
+			e.serveReady(x.now)
+		}
+		if x.blocked != nil || c.quit {
+			break
+		}
+	}
+	e.stats.commands.Add(int64(n))
+	e.count(x)
+	c.active = x.now
+	out, w = x.out, x.blocked
+	x.out, x.args, x.raw, x.blocked = nil, nil, nil, nil
+	return out, n, w
+}
+
+// begin prepares the call for a command.
+func (x *call) begin(spec *command.Spec, args [][]byte, raw []byte) {
+	x.spec, x.args, x.raw = spec, args, raw
+	x.dirty, x.rewritten = 0, false
+	x.proto, x.dbIndex, x.db = x.c.proto, x.c.db, x.e.dbs[x.c.db]
+}
+
+// process is what redis-server does between having read a command and calling its function, in the same order.
+func (c *Conn) process(x *call) {
+	spec := x.spec
+	if spec == nil {
+		c.reject(x, command.UnknownError(x.args))
+		return
+	}
+	c.last = spec
+	switch {
+	case c.e.handlers[spec.ID].handle == nil && (len(x.args) > 1 || spec.ArityOK(len(x.args))):
+		c.reject(x, command.UnknownError(x.args))
+	case !spec.ArityOK(len(x.args)):
+		c.reject(x, command.ArityError(spec))
+	case c.multi && spec.Is(command.FlagNoMulti):
+		c.reject(x, "ERR Command not allowed inside a transaction")
+	case c.e.opts.MaxMemory > 0 && !c.fromStream && c.refusedOOM(spec):
+		c.reject(x, "OOM command not allowed when used memory > 'maxmemory'.")
+	case c.e.replica && !c.fromStream && c.writes(spec):
+		c.reject(x, "READONLY You can't write against a read only replica.")
+	case c.subs.count() > 0 && x.proto == 2 && !allowedSubscribed(spec):
+		c.reject(x, "ERR Can't execute '"+fullName(spec)+"': only (P|S)SUBSCRIBE / "+
+			"(P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+	case c.multi && !immediate(spec):
+		c.enqueue(spec, x.args, x.raw)
+		x.simple("QUEUED")
+	default:
+		c.e.invoke(x)
+	}
+}
+
+// reject refuses a command before it runs; a transaction is lost by that.
+func (c *Conn) reject(x *call, text string) {
+	if c.multi {
+		c.abort = true
+		if x.spec != nil && x.spec.Name == "exec" {
+			c.discard()
+			x.errf("EXECABORT Transaction discarded because of: %s", text[indexCode(text):])
+			return
+		}
+	}
+	x.errf("%s", text)
+}
+
+// indexCode is where the text begins after "ERR ": EXECABORT leaves only that code out.
+func indexCode(text string) int {
+	if len(text) > 4 && text[:4] == "ERR " {
+		return 4
+	}
+	return 0
+}
+
+// writes tells whether a command, or the transaction it executes, writes.
+func (c *Conn) writes(spec *command.Spec) bool {
+	return spec.Is(command.FlagWrite) || c.multi && spec.Name == "exec" && c.queueFlags&command.FlagWrite != 0
+}
+
+func (c *Conn) refusedOOM(spec *command.Spec) bool {
+	deny := spec.Is(command.FlagDenyOOM)
+	if c.multi {
+		switch spec.Name {
+		case "exec":
+			deny = c.queueFlags&command.FlagDenyOOM != 0
+		case "discard", "quit", "reset":
+		default:
+			deny = deny || !c.e.handlers[spec.ID].shared // queueing takes memory too
+		}
+	}
+	return deny && !c.e.makeRoom()
+}
+
+func (c *Conn) enqueue(spec *command.Spec, args [][]byte, raw []byte) {
+	q := queued{spec: spec, raw: slices.Clone(raw), args: make([][]byte, len(args))}
+	// The arguments stand in raw in their order, each after its length.
+	at := 0
+	for i, a := range args {
+		if at = argStart(q.raw, at, i == 0); at+len(a) > len(q.raw) {
+			break
+		}
+		q.args[i] = q.raw[at : at+len(a) : at+len(a)]
+		at += len(a) + 2
+	}
+	c.queue = append(c.queue, q)
+	c.queueFlags |= spec.Flags
+}
+
+// argStart skips the header lines before an argument of a RESP array: two lines before the first, one before others.
+func argStart(raw []byte, at int, first bool) int {
+	lines := 1
+	if first {
+		lines = 2
+	}
+	for ; lines > 0; lines-- {
+		for at < len(raw) && raw[at] != '\n' {
+			at++
+		}
+		at++
+	}
+	return at
+}
+
+// reset brings the session back to the state of a new one, but for its protocol. Needs the write lock.
+func (c *Conn) reset() {
+	c.discard()
+	c.e.unwatch(c)
+	c.e.pubsub.drop(c)
+	c.db, c.name = 0, ""
+}
+
+// setProto changes the shape of replies.
+func (c *Conn) setProto(x *call, proto int) { c.proto, x.proto = proto, proto }
+
+// applyLocked executes one command of the replication stream.
+func (c *Conn) applyLocked(req *command.Request) error {
+	e, x := c.e, &c.x
+	x.e, x.c, x.out, x.fromStream, x.now = e, c, x.out[:0], true, e.now()
+	x.begin(req.Spec, req.Args, req.Raw)
+	c.process(x)
+	e.effects.end()
+	e.ready = e.ready[:0] // a replica's sessions don't wait for keys
+	e.stats.commands.Add(1)
+	e.count(x)
+	x.args, x.raw, x.blocked = nil, nil, nil
+	return streamError(x.out, req)
+}
+
+// streamError finds the error in the reply to a command of the stream, also inside EXEC's.
+func streamError(out []byte, req *command.Request) error {
+	if len(out) > 0 && out[0] == '-' {
+		return replyError(out)
+	}
+	if req.Spec == nil || req.Spec.Name != "exec" || len(out) == 0 {
+		return nil
+	}
+	var err error
+	frame.Reply{Raw: out}.Each(func(r frame.Reply) bool {
+		if r.IsError() {
+			err = replyError(r.Raw)
+		}
+		return err == nil
+	})
+	return err
+}
+
+type replyError []byte
+
+func (e replyError) Error() string { return string(e[1 : len(e)-2]) }

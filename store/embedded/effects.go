@@ -1,0 +1,77 @@
+package embedded
+
+import (
+	"slices"
+	"strconv"
+
+	"respmesh/resp/frame"
+)
+
+// effects collects what the commands of a batch did, as commands for replicas and logs: with SELECT where the
+// database changes, and MULTI … EXEC around the effects of one command or transaction when there are several.
+// The engine's write lock guards it.
+type effects struct {
+	sink Sink
+	buf  []byte
+	db   int // the database that the stream has selected, -1 unknown
+	unit int // where the unit under way begins in buf
+	n    int // effects in the unit
+}
+
+const (
+	multiFrame = "*1\r\n$5\r\nMULTI\r\n"
+	execFrame  = "*1\r\n$4\r\nEXEC\r\n"
+	// effectsKeep is the largest buffer kept for the next batch.
+	effectsKeep = 1 << 20
+)
+
+func (f *effects) add(db int, args [][]byte) {
+	if f.sink == nil {
+		return
+	}
+	f.begin(db)
+	f.buf = frame.AppendCommand(f.buf, args...)
+}
+
+func (f *effects) addRaw(db int, raw []byte) {
+	if f.sink == nil {
+		return
+	}
+	f.begin(db)
+	f.buf = append(f.buf, raw...)
+}
+
+// begin opens an effect. As in Redis, SELECT stands inside the MULTI.
+func (f *effects) begin(db int) {
+	if f.n == 1 {
+		f.buf = slices.Insert(f.buf, f.unit, []byte(multiFrame)...)
+	}
+	f.n++
+	if db != f.db {
+		f.buf = frame.AppendCommandString(f.buf, "SELECT", strconv.Itoa(db))
+		f.db = db
+	}
+}
+
+// end closes a unit: a command, a transaction, or a deletion by the engine itself.
+func (f *effects) end() {
+	if f.n > 1 {
+		f.buf = append(f.buf, execFrame...)
+	}
+	f.unit, f.n = len(f.buf), 0
+}
+
+// flush hands everything to the sink.
+func (f *effects) flush() {
+	if len(f.buf) == 0 {
+		return
+	}
+	f.sink.Append(f.buf)
+	f.buf, f.unit = f.buf[:0], 0
+	if cap(f.buf) > effectsKeep {
+		f.buf = nil
+	}
+}
+
+// forget makes the next effect start with SELECT: a replica is about to begin with the stream here.
+func (f *effects) forget() { f.db = -1 }

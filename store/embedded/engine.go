@@ -1,0 +1,266 @@
+// Package embedded is an in-process database that answers as redis-server 7.0.15 does.
+//
+// An Engine holds the data; a Conn is one client's session on it. Commands come parsed (resp/command) and in
+// batches: Conn.Do takes the engine's one lock once per batch, shared when all its commands only read. What a command
+// changed goes, as commands, to Options.Sink in the order in which it happened; a replica gets it by Engine.Apply.
+//
+// The reference for replies, errors and propagation is redis-server 7.0.15 itself; the tests in
+// vectors_test.go ask it.
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"respmesh/resp/command"
+)
+
+// Options for New. The zero value is a primary with 16 databases and no limit.
+type Options struct {
+	Databases int    // 16 if 0
+	HashSeed  uint64 // decides the order of SCAN: the same on all nodes of a database
+	MaxMemory int64  // bytes, 0: no limit
+	Eviction  bool   // when full, delete keys with a TTL at random, then any; otherwise refuse writes
+	Replica   bool   // starts as a replica: see SetReplica
+	Version   string // respmesh's own version, for INFO
+	Now       func() time.Time
+	Log       *slog.Logger
+	Sink      Sink // nil: effects go nowhere
+	// Replication supplies what INFO and ROLE say about replication; nil: a primary without replicas. It is called
+	// without locks that Sink's methods take, but under the engine's.
+	Replication func() Replication
+}
+
+// Sink takes the effects of commands: RESP commands, called under the engine's write lock, in order. It must not
+// keep p.
+type Sink interface{ Append(p []byte) }
+
+// Replication is what the owner of the replication link knows.
+type Replication struct {
+	Replid   string // 40 hexadecimal digits
+	Offset   int64
+	Replicas []ReplicaLink // of a primary
+
+	PrimaryHost string // of a replica
+	PrimaryPort int
+	LinkUp      bool
+	Syncing     bool
+	LastHeard   time.Time
+}
+
+// ReplicaLink is one replica of a primary.
+type ReplicaLink struct {
+	Addr   string // host:port
+	State  string // Redis's words: wait_bgsave, send_bulk, online
+	Offset int64
+	Lag    time.Duration
+}
+
+// Info is what metrics read. Memory is the estimate that MaxMemory limits.
+type Info struct {
+	Keys, Expires                    int
+	Memory                           int64
+	Hits, Misses, Expired, Evicted   int64
+	Commands, Conns, Blocked, Subscr int64
+}
+
+// Engine is a database server without a network. Its methods may be called concurrently.
+type Engine struct {
+	opts     Options
+	handlers []bound
+	started  time.Time
+	runID    string
+	nextID   atomic.Int64
+	stats    stats
+
+	closed  chan struct{}
+	close   sync.Once
+	running sync.WaitGroup
+
+	pubsub pubsub
+
+	connsMu sync.Mutex
+	conns   map[int64]*Conn
+
+	mu      sync.RWMutex // guards what follows; also the methods of types below that say so
+	dbs     []*keyspace
+	replica bool
+	effects effects
+	watched []map[string][]*watch // by database
+	waiting []map[string][]*waiter
+	ready   []readyKey
+	woken   []*waiter // served, to be told when the lock is released
+	stream  *Conn     // the session of Apply
+}
+
+// stats are counted by readers too, hence atomic.
+type stats struct {
+	commands, hits, misses, expired, evicted, blocked, conns atomic.Int64
+}
+
+// New starts an engine. Close ends it.
+func New(opts Options) *Engine {
+	if opts.Databases == 0 {
+		opts.Databases = 16
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Replication == nil {
+		id := randomHex(40)
+		opts.Replication = func() Replication { return Replication{Replid: id} }
+	}
+	e := &Engine{
+		opts:     opts,
+		handlers: bindCommands(),
+		started:  opts.Now(),
+		runID:    randomHex(40),
+		closed:   make(chan struct{}),
+		conns:    map[int64]*Conn{},
+		dbs:      make([]*keyspace, opts.Databases),
+		watched:  make([]map[string][]*watch, opts.Databases),
+		waiting:  make([]map[string][]*waiter, opts.Databases),
+		effects:  effects{sink: opts.Sink, db: -1},
+		replica:  opts.Replica,
+	}
+	for i := range e.dbs {
+		e.dbs[i] = newKeyspace(opts.HashSeed)
+		e.watched[i] = map[string][]*watch{}
+		e.waiting[i] = map[string][]*waiter{}
+	}
+	e.pubsub.init()
+	if e.replica {
+		e.effects.sink = nil
+	}
+	e.stream = &Conn{e: e, proto: 2, fromStream: true}
+	e.running.Go(e.housekeeping)
+	return e
+}
+
+// Close ends the background work and the waits of blocked sessions.
+func (e *Engine) Close() error {
+	e.close.Do(func() { close(e.closed) })
+	e.running.Wait()
+	return nil
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = "0123456789abcdef"[rand.IntN(16)]
+	}
+	return string(b)
+}
+
+func (e *Engine) now() int64 { return e.opts.Now().UnixMilli() }
+
+// Info reports on the engine.
+func (e *Engine) Info() Info {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	in := Info{
+		Memory: e.memoryLocked(), Hits: e.stats.hits.Load(), Misses: e.stats.misses.Load(),
+		Expired: e.stats.expired.Load(), Evicted: e.stats.evicted.Load(), Commands: e.stats.commands.Load(),
+		Conns: e.stats.conns.Load(), Blocked: e.stats.blocked.Load(), Subscr: int64(e.pubsub.sessions()),
+	}
+	for _, db := range e.dbs {
+		in.Keys += db.len()
+		in.Expires += db.expires()
+	}
+	return in
+}
+
+func (e *Engine) memoryLocked() int64 {
+	var n int64
+	for _, db := range e.dbs {
+		n += db.memory
+	}
+	return n
+}
+
+// SetReplica makes the engine a replica, which refuses its clients' writes, hides expired keys without deleting them
+// and lets nothing through to the Sink, or a primary again.
+func (e *Engine) SetReplica(on bool) {
+	e.mu.Lock()
+	defer e.unlock()
+	if e.replica == on {
+		return
+	}
+	e.replica = on
+	e.effects.forget()
+	if !on {
+		e.effects.sink = e.opts.Sink
+		e.stream.reset()
+		return
+	}
+	e.effects.sink = nil
+	for _, queues := range e.waiting {
+		for len(queues) > 0 {
+			for _, q := range queues {
+				e.refuse(q[0], "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)")
+				break
+			}
+		}
+	}
+}
+
+// unlock ends a stay under the write lock: it hands the effects over and then tells those who were served.
+func (e *Engine) unlock() {
+	e.effects.flush()
+	woken := e.woken
+	e.woken = nil
+	e.mu.Unlock()
+	for _, w := range woken {
+		close(w.done)
+	}
+}
+
+// invoke runs one command and propagates it. The caller ends the unit of effects.
+func (e *Engine) invoke(x *call) {
+	e.handlers[x.spec.ID].handle(x)
+	if x.dirty > 0 && !x.rewritten {
+		e.effects.addRaw(x.dbIndex, x.raw)
+	}
+}
+
+// count adds a call's (or batch's) counters to the engine's.
+func (e *Engine) count(x *call) {
+	if x.hits > 0 {
+		e.stats.hits.Add(x.hits)
+	}
+	if x.misses > 0 {
+		e.stats.misses.Add(x.misses)
+	}
+	x.hits, x.misses = 0, 0
+}
+
+// Apply executes commands from the primary's replication stream, all of them or up to the first that can't be
+// applied: the data then is no longer the primary's, and the error says why.
+func (e *Engine) Apply(reqs []command.Request) error {
+	e.mu.Lock()
+	defer e.unlock()
+	for i := range reqs {
+		if err := e.stream.applyLocked(&reqs[i]); err != nil {
+			return fmt.Errorf("apply %.64q: %w", reqs[i].Args, err)
+		}
+	}
+	return nil
+}
+
+// alive tells whether ctx goes on and the engine is open.
+func (e *Engine) alive(ctx context.Context) bool {
+	select {
+	case <-e.closed:
+		return false
+	default:
+		return ctx.Err() == nil
+	}
+}

@@ -1,0 +1,265 @@
+package embedded
+
+import (
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"time"
+)
+
+func expireCommands() []registration {
+	return []registration{
+		{name: "expire", handle: func(x *call) { expireGeneric(x, x.now, 1000) }},
+		{name: "pexpire", handle: func(x *call) { expireGeneric(x, x.now, 1) }},
+		{name: "expireat", handle: func(x *call) { expireGeneric(x, 0, 1000) }},
+		{name: "pexpireat", handle: func(x *call) { expireGeneric(x, 0, 1) }},
+		{name: "ttl", handle: func(x *call) { ttlGeneric(x, x.now, 1000) }},
+		{name: "pttl", handle: func(x *call) { ttlGeneric(x, x.now, 1) }},
+		{name: "expiretime", handle: func(x *call) { ttlGeneric(x, 0, 1000) }},
+		{name: "pexpiretime", handle: func(x *call) { ttlGeneric(x, 0, 1) }},
+		{name: "persist", handle: persistCommand},
+	}
+}
+
+// --- deleting what is over ---
+
+const (
+	housekeepingEvery = 50 * time.Millisecond
+	// expireSlice bounds one stay under the lock for background work.
+	expireSlice = time.Millisecond
+)
+
+// housekeeping deletes expired keys and goes on with the resizing of idle tables, in slices short enough not to be felt.
+func (e *Engine) housekeeping() {
+	tick := time.NewTicker(housekeepingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-e.closed:
+			return
+		case <-tick.C:
+		}
+		for more := true; more; {
+			select {
+			case <-e.closed:
+				return
+			default:
+			}
+			more = e.housekeep()
+		}
+	}
+}
+
+// housekeep does a slice of the background work and tells whether there is more.
+func (e *Engine) housekeep() (more bool) {
+	now := e.now()
+	if !e.needsHousekeeping(now) {
+		return false
+	}
+	e.mu.Lock()
+	defer e.unlock()
+	if !e.replica && e.expireDue(now, expireSlice) {
+		return true
+	}
+	for _, ks := range e.dbs {
+		for start := time.Now(); ks.keys.step(64); {
+			if time.Since(start) > expireSlice {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (e *Engine) needsHousekeeping(now int64) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, ks := range e.dbs {
+		if ks.keys.resizing() || !e.replica && len(ks.volatile) > 1 && ks.volatile[1].at < now {
+			return true
+		}
+	}
+	return false
+}
+
+// expireDue deletes keys whose time is over, those most overdue first, and tells whether the slice ended before
+// it was done. Needs the write lock, between commands.
+func (e *Engine) expireDue(now int64, slice time.Duration) (more bool) {
+	start, n := time.Now(), 0
+	for i, ks := range e.dbs {
+		for len(ks.volatile) > 1 && ks.volatile[1].at < now {
+			e.expireKey(i, ks.volatile[1].ent)
+			e.effects.end()
+			if n++; n%32 == 0 && time.Since(start) > slice {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (e *Engine) expireKey(db int, ent *entry[object]) {
+	e.stats.expired.Add(1)
+	e.drop(db, ent.key)
+}
+
+// drop deletes a key on the engine's own account; replicas are told.
+func (e *Engine) drop(db int, key string) {
+	k := bytesOf(key)
+	e.dbs[db].remove(k)
+	e.touched(db, k)
+	e.effects.add(db, [][]byte{[]byte("DEL"), k})
+}
+
+// makeRoom tells whether there is memory for a write, having evicted keys if that is allowed: those with a TTL at
+// random, then any. Needs the write lock, between commands.
+func (e *Engine) makeRoom() bool {
+	if e.replica {
+		return true // the primary decides
+	}
+	for e.memoryLocked() > e.opts.MaxMemory {
+		if !e.opts.Eviction || !e.evictOne() {
+			return false
+		}
+	}
+	return true
+}
+
+func (e *Engine) evictOne() bool {
+	db, ent := -1, (*entry[object])(nil)
+	start := rand.IntN(len(e.dbs))
+	for n := range e.dbs {
+		i := (start + n) % len(e.dbs)
+		ks := e.dbs[i]
+		if v := len(ks.volatile) - 1; v > 0 {
+			db, ent = i, ks.volatile[1+rand.IntN(v)].ent
+			break
+		}
+		if ent == nil && ks.len() > 0 {
+			db, ent = i, ks.keys.random()
+		}
+	}
+	if ent == nil {
+		return false
+	}
+	e.stats.evicted.Add(1)
+	e.drop(db, ent.key)
+	e.effects.end()
+	return true
+}
+
+// --- commands ---
+
+// expireFlags are NX, XX, GT and LT.
+type expireFlags struct{ nx, xx, gt, lt bool }
+
+func (x *call) expireFlags(args [][]byte) (f expireFlags, ok bool) {
+	for _, a := range args {
+		switch {
+		case is(a, "NX"):
+			f.nx = true
+		case is(a, "XX"):
+			f.xx = true
+		case is(a, "GT"):
+			f.gt = true
+		case is(a, "LT"):
+			f.lt = true
+		default:
+			x.errf("ERR Unsupported option %s", a)
+			return f, false
+		}
+	}
+	switch {
+	case f.nx && (f.xx || f.gt || f.lt):
+		x.err("ERR NX and XX, GT or LT options at the same time are not compatible")
+		return f, false
+	case f.gt && f.lt:
+		x.err("ERR GT and LT options at the same time are not compatible")
+		return f, false
+	}
+	return f, true
+}
+
+// allows tells whether the flags let a key that now ends at old (0: never) end at when.
+func (f expireFlags) allows(old, when int64) bool {
+	switch {
+	case f.nx && old != 0, f.xx && old == 0:
+		return false
+	case f.gt && (old == 0 || when <= old):
+		return false
+	case f.lt && old != 0 && when >= old:
+		return false
+	}
+	return true
+}
+
+func (x *call) expireTimeError() {
+	x.errf("ERR invalid expire time in '%s' command", x.spec.Name)
+}
+
+func expireGeneric(x *call, base, unit int64) {
+	flags, ok := x.expireFlags(x.args[3:])
+	if !ok {
+		return
+	}
+	when, ok := x.argInt(x.args[2])
+	if !ok {
+		return
+	}
+	if when > math.MaxInt64/unit || when < math.MinInt64/unit || when*unit > math.MaxInt64-base {
+		x.expireTimeError()
+		return
+	}
+	when = when*unit + base
+	key := x.args[1]
+	o := x.write(key)
+	if o == nil || !flags.allows(x.db.expireAt(o), when) {
+		x.int(0)
+		return
+	}
+	x.dirty++
+	if when <= x.now && !x.fromStream {
+		x.remove(key)
+		x.propagate([]byte("DEL"), key)
+		x.int(1)
+		return
+	}
+	x.db.setExpire(o, when)
+	x.touch(key, o)
+	args := append([][]byte{[]byte("PEXPIREAT"), key, strconv.AppendInt(nil, when, 10)}, x.args[3:]...)
+	x.propagate(args...)
+	x.int(1)
+}
+
+func ttlGeneric(x *call, base, unit int64) {
+	o := x.readQuietly(x.args[1])
+	if o == nil {
+		x.int(-2)
+		return
+	}
+	at := x.db.expireAt(o)
+	if at == 0 {
+		x.int(-1)
+		return
+	}
+	left := at
+	if base != 0 {
+		left = max(at-base, 0)
+	}
+	if unit == 1000 {
+		left = (left + 500) / 1000
+	}
+	x.int(left)
+}
+
+func persistCommand(x *call) {
+	o := x.write(x.args[1])
+	if o == nil || o.vol == 0 {
+		x.int(0)
+		return
+	}
+	x.db.clearExpire(o)
+	x.touch(x.args[1], o)
+	x.dirty++
+	x.int(1)
+}

@@ -1,0 +1,172 @@
+package embedded
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func infoCommands() []registration {
+	return []registration{{"info", infoCommand, lockShared}}
+}
+
+// section writes the lines of one part of INFO.
+type section struct {
+	name  string
+	write func(x *call, b *strings.Builder)
+}
+
+func infoSections() []section {
+	return []section{
+		{"Server", infoServer},
+		{"Clients", infoClients},
+		{"Memory", infoMemory},
+		{"Persistence", infoPersistence},
+		{"Stats", infoStats},
+		{"Replication", infoReplication},
+		{"CPU", infoCPU},
+		{"Cluster", func(_ *call, b *strings.Builder) { b.WriteString("cluster_enabled:0\r\n") }},
+		{"Keyspace", infoKeyspace},
+	}
+}
+
+func infoCommand(x *call) {
+	want, all := map[string]bool{}, len(x.args) == 1
+	for _, a := range x.args[1:] {
+		switch s := strings.ToLower(string(a)); s {
+		case "all", "default", "everything":
+			all = true
+		default:
+			want[s] = true
+		}
+	}
+	var b strings.Builder
+	for _, s := range infoSections() {
+		if !all && !want[strings.ToLower(s.name)] {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteString("\r\n")
+		}
+		fmt.Fprintf(&b, "# %s\r\n", s.name)
+		s.write(x, &b)
+	}
+	x.verbatim("txt", b.String())
+}
+
+func infoServer(x *call, b *strings.Builder) {
+	e := x.e
+	up := int64(e.opts.Now().Sub(e.started).Seconds())
+	fmt.Fprintf(b, "redis_version:%s\r\nredis_mode:standalone\r\nos:%s %s\r\narch_bits:%d\r\ngo_version:%s\r\n"+
+		"process_id:%d\r\nrun_id:%s\r\nserver_time_usec:%d\r\nuptime_in_seconds:%d\r\nuptime_in_days:%d\r\n",
+		redisVersion, runtime.GOOS, runtime.GOARCH, 32<<(^uint(0)>>63), runtime.Version(),
+		os.Getpid(), e.runID, e.opts.Now().UnixMicro(), up, up/86400)
+	if e.opts.Version != "" {
+		fmt.Fprintf(b, "respmesh_version:%s\r\n", e.opts.Version)
+	}
+}
+
+func infoClients(x *call, b *strings.Builder) {
+	fmt.Fprintf(b, "connected_clients:%d\r\nblocked_clients:%d\r\npubsub_clients:%d\r\n",
+		x.e.stats.conns.Load(), x.e.stats.blocked.Load(), x.e.pubsub.sessions())
+}
+
+// human writes bytes as Redis's INFO does.
+func human(n int64) string {
+	switch f := float64(n); {
+	case n < 1<<10:
+		return fmt.Sprintf("%dB", n)
+	case n < 1<<20:
+		return fmt.Sprintf("%.2fK", f/(1<<10))
+	case n < 1<<30:
+		return fmt.Sprintf("%.2fM", f/(1<<20))
+	default:
+		return fmt.Sprintf("%.2fG", f/(1<<30))
+	}
+}
+
+func infoMemory(x *call, b *strings.Builder) {
+	used, limit := x.e.memoryLocked(), x.e.opts.MaxMemory
+	fmt.Fprintf(b, "used_memory:%d\r\nused_memory_human:%s\r\nused_memory_dataset:%d\r\n"+
+		"maxmemory:%d\r\nmaxmemory_human:%s\r\nmaxmemory_policy:%s\r\n",
+		used, human(used), used, limit, human(limit), x.e.policy())
+}
+
+func infoPersistence(_ *call, b *strings.Builder) {
+	b.WriteString("loading:0\r\nasync_loading:0\r\nrdb_bgsave_in_progress:0\r\naof_enabled:0\r\naof_rewrite_in_progress:0\r\n")
+}
+
+func infoStats(x *call, b *strings.Builder) {
+	s := &x.e.stats
+	fmt.Fprintf(b, "total_commands_processed:%d\r\nexpired_keys:%d\r\nevicted_keys:%d\r\nkeyspace_hits:%d\r\n"+
+		"keyspace_misses:%d\r\npubsub_channels:%d\r\npubsub_patterns:%d\r\npubsubshard_channels:%d\r\n",
+		s.commands.Load(), s.expired.Load(), s.evicted.Load(), s.hits.Load(), s.misses.Load(),
+		len(x.e.pubsub.subs[subChannel]), len(x.e.pubsub.subs[subPattern]), len(x.e.pubsub.subs[subShard]))
+}
+
+func infoReplication(x *call, b *strings.Builder) {
+	r := x.e.opts.Replication()
+	if x.e.replica {
+		up, status := 0, "down"
+		if r.LinkUp {
+			up, status = 1, "up"
+		}
+		sync, last := 0, int64(-1)
+		if r.Syncing {
+			sync = 1
+		}
+		if up == 1 && !r.LastHeard.IsZero() {
+			last = int64(x.e.opts.Now().Sub(r.LastHeard) / time.Second)
+		}
+		fmt.Fprintf(b, "role:slave\r\nmaster_host:%s\r\nmaster_port:%d\r\nmaster_link_status:%s\r\n"+
+			"master_last_io_seconds_ago:%d\r\nmaster_sync_in_progress:%d\r\nslave_repl_offset:%d\r\nslave_read_only:1\r\n",
+			r.PrimaryHost, r.PrimaryPort, status, last, sync, r.Offset)
+	} else {
+		b.WriteString("role:master\r\n")
+	}
+	fmt.Fprintf(b, "connected_slaves:%d\r\n", len(r.Replicas))
+	for i, rep := range r.Replicas {
+		host, port := splitAddr(rep.Addr)
+		fmt.Fprintf(b, "slave%d:ip=%s,port=%s,state=%s,offset=%d,lag=%d\r\n",
+			i, host, port, rep.State, rep.Offset, int64(rep.Lag/time.Second))
+	}
+	fmt.Fprintf(b, "master_replid:%s\r\nmaster_repl_offset:%d\r\n", r.Replid, r.Offset)
+}
+
+func infoCPU(_ *call, b *strings.Builder) {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return
+	}
+	fmt.Fprintf(b, "used_cpu_sys:%d.%06d\r\nused_cpu_user:%d.%06d\r\n",
+		u.Stime.Sec, u.Stime.Usec, u.Utime.Sec, u.Utime.Usec)
+}
+
+func infoKeyspace(x *call, b *strings.Builder) {
+	for i, ks := range x.e.dbs {
+		if ks.len() > 0 {
+			fmt.Fprintf(b, "db%d:keys=%d,expires=%d,avg_ttl=%d\r\n", i, ks.len(), ks.expires(), ks.averageTTL(x.now))
+		}
+	}
+}
+
+// ttlSample is how many keys the average TTL is taken from.
+const ttlSample = 64
+
+// averageTTL estimates the mean time that keys with a TTL have left, from keys spread over the heap.
+func (ks *keyspace) averageTTL(now int64) int64 {
+	n := ks.expires()
+	if n == 0 {
+		return 0
+	}
+	step := max(n/ttlSample, 1)
+	var sum, count int64
+	for i := 1; i <= n; i += step {
+		sum += max(ks.volatile[i].at-now, 0)
+		count++
+	}
+	return sum / count
+}
