@@ -316,15 +316,24 @@ func TestUpdates(t *testing.T) {
 		{"org with a peer", func(d *Draft) error {
 			return errors.Join(d.RemoveDatabase("personal", "demo"), d.RemoveOrg("personal"))
 		}, ErrConflict, "it still has peer laptop"},
-		{"database twice", func(d *Draft) error { _, err := d.AddDatabase(Database{Org: "acme", Name: "demo", Primary: "mad"}); return err },
+		{"database twice", func(d *Draft) error {
+			_, err := d.AddDatabase(Database{Org: "acme", Name: "demo", Primary: "mad"})
+			return err
+		},
 			ErrExists, "database acme/demo already exists"},
-		{"database of no org", func(d *Draft) error { _, err := d.AddDatabase(Database{Org: "none", Name: "x", Primary: "mad"}); return err },
+		{"database of no org", func(d *Draft) error {
+			_, err := d.AddDatabase(Database{Org: "none", Name: "x", Primary: "mad"})
+			return err
+		},
 			ErrNotFound, `org "none" not found`},
 		{"database left without its org", func(d *Draft) error {
 			d.Orgs = slices.DeleteFunc(d.Orgs, func(o Org) bool { return o.Name == "acme" })
 			return nil
 		}, ErrNotFound, `database acme/demo: org "acme" not found`},
-		{"database's name", func(d *Draft) error { _, err := d.AddDatabase(Database{Org: "acme", Name: "-", Primary: "mad"}); return err }, ErrInvalid, "name"},
+		{"database's name", func(d *Draft) error {
+			_, err := d.AddDatabase(Database{Org: "acme", Name: "-", Primary: "mad"})
+			return err
+		}, ErrInvalid, "name"},
 		{"database without a primary", func(d *Draft) error { _, err := d.AddDatabase(Database{Org: "acme", Name: "x"}); return err }, ErrInvalid, "unknown region"},
 		{"ID twice", func(d *Draft) error { d.Databases[0].ID = d.Databases[1].ID; return nil }, ErrExists, "it is that of database acme/demo"},
 		{"no ID", func(d *Draft) error { db(d).ID = ""; return nil }, ErrInvalid, "id"},
@@ -344,11 +353,17 @@ func TestUpdates(t *testing.T) {
 		{"unknown plan", func(d *Draft) error { db(d).Plan = "gold"; return nil }, ErrInvalid, `plan "gold"`},
 		{"plain password", func(d *Draft) error { db(d).PasswordHash = "hunter2"; return nil }, ErrInvalid, "password hash"},
 
-		{"node twice", func(d *Draft) error { _, err := d.AddNode(Node{Name: "mad-1", Region: "mad", Key: key("x")}); return err },
+		{"node twice", func(d *Draft) error {
+			_, err := d.AddNode(Node{Name: "mad-1", Region: "mad", Key: key("x")})
+			return err
+		},
 			ErrExists, "node mad-1 already exists"},
 		{"key of another node", func(d *Draft) error { _, err := d.AddNode(Node{Name: "x", Region: "mad", Key: key("mad")}); return err },
 			ErrExists, "node x: its key already exists: it is that of node mad-1"},
-		{"key of a peer", func(d *Draft) error { _, err := d.AddNode(Node{Name: "x", Region: "mad", Key: key("laptop")}); return err },
+		{"key of a peer", func(d *Draft) error {
+			_, err := d.AddNode(Node{Name: "x", Region: "mad", Key: key("laptop")})
+			return err
+		},
 			ErrExists, "its key"},
 		{"address of another node", func(d *Draft) error {
 			_, err := d.AddNode(Node{Name: "x", Region: "mad", Key: key("x"), Addr: nodeAddr(d.Infra, 21, 1)})
@@ -364,11 +379,23 @@ func TestUpdates(t *testing.T) {
 			return nil
 		}, ErrInvalid, "address plan"},
 		{"peer with the resolver's address", func(d *Draft) error { d.Peers[0].Addr = d.Orgs[1].Resolver(); return nil }, ErrInvalid, "address plan"},
-		{"peer twice", func(d *Draft) error { _, err := d.AddPeer(Peer{Org: "personal", Name: "laptop", Region: "mad", Key: key("y")}); return err },
+		{"peer twice", func(d *Draft) error {
+			_, err := d.AddPeer(Peer{Org: "personal", Name: "laptop", Region: "mad", Key: key("y")})
+			return err
+		},
 			ErrExists, "peer personal/laptop"},
-		{"peer's org", func(d *Draft) error { _, err := d.AddPeer(Peer{Org: "none", Name: "p", Region: "mad", Key: key("y")}); return err }, ErrNotFound, "org"},
-		{"peer's region", func(d *Draft) error { _, err := d.AddPeer(Peer{Org: "acme", Name: "p", Region: "maad", Key: key("y")}); return err }, ErrInvalid, "mad (Madrid)"},
-		{"peer's name", func(d *Draft) error { _, err := d.AddPeer(Peer{Org: "acme", Name: "P", Region: "mad", Key: key("y")}); return err }, ErrInvalid, "name"},
+		{"peer's org", func(d *Draft) error {
+			_, err := d.AddPeer(Peer{Org: "none", Name: "p", Region: "mad", Key: key("y")})
+			return err
+		}, ErrNotFound, "org"},
+		{"peer's region", func(d *Draft) error {
+			_, err := d.AddPeer(Peer{Org: "acme", Name: "p", Region: "maad", Key: key("y")})
+			return err
+		}, ErrInvalid, "mad (Madrid)"},
+		{"peer's name", func(d *Draft) error {
+			_, err := d.AddPeer(Peer{Org: "acme", Name: "P", Region: "mad", Key: key("y")})
+			return err
+		}, ErrInvalid, "name"},
 		{"short key", func(d *Draft) error { d.Nodes[0].Key = "AAAA"; return nil }, ErrInvalid, "base64"},
 		{"key with junk", func(d *Draft) error { d.Nodes[0].Key = key("mad")[:43] + "!"; return nil }, ErrInvalid, "base64"},
 		{"key with a line feed", func(d *Draft) error { d.Nodes[0].Key = key("z")[:20] + "\n" + key("z")[20:]; return nil }, ErrInvalid, "base64"},

@@ -29,7 +29,8 @@ func (s *Server) handle(raw []byte, from netip.Addr, tcp bool) []byte {
 		return s.fail(raw, dns.RcodeFormatError)
 	}
 	var q dns.Msg
-	if err := q.Unpack(raw); err != nil || len(q.Question) != 1 {
+	// Unpack forgives records that are announced and missing.
+	if err := q.Unpack(raw); err != nil || len(q.Question) != 1 || len(q.Extra) != int(binary.BigEndian.Uint16(raw[10:])) {
 		return s.fail(raw, dns.RcodeFormatError)
 	}
 	var m dns.Msg
