@@ -26,17 +26,18 @@ type Command struct{ What, Line string }
 
 func newView(s Status) view {
 	v := view{Status: s}
-	var regions, reachable, copies, usable, handshakes int
+	var copies, usable, handshakes int
+	reachable := map[string]bool{} // regions of several databases count once
 	var keys, sessions int64
 	var rate float64
 	var rated bool
 	for _, d := range s.Databases {
 		for _, r := range d.Regions {
-			regions++
-			if r.Reachable {
-				reachable++
-			} else {
-				v.Troubles = append(v.Troubles, fmt.Sprintf("%s can't be reached.", r.Code))
+			if _, seen := reachable[r.Code]; !seen {
+				reachable[r.Code] = r.Reachable
+				if !r.Reachable {
+					v.Troubles = append(v.Troubles, fmt.Sprintf("Region %s can't be reached.", r.Code))
+				}
 			}
 			if r.Role == RoleReplica {
 				copies++
@@ -62,12 +63,18 @@ func newView(s Status) view {
 			handshakes++
 		}
 	}
+	up := 0
+	for _, ok := range reachable {
+		if ok {
+			up++
+		}
+	}
 	perSecond := "–"
 	if rated {
 		perSecond = count(rate)
 	}
 	v.Tiles = []tile{
-		{"Regions reachable", strconv.Itoa(reachable), strconv.Itoa(regions), reachable < regions},
+		{"Regions reachable", strconv.Itoa(up), strconv.Itoa(len(reachable)), up < len(reachable)},
 		{"Replicas in sync", strconv.Itoa(usable), strconv.Itoa(copies), usable < copies},
 		{"Tunnels up", strconv.Itoa(handshakes), strconv.Itoa(len(s.Peers)), handshakes < len(s.Peers)},
 		{"Keys", count(float64(keys)), "", false},
