@@ -92,7 +92,7 @@ func (d Database) Connect() []Command {
 		if err != nil {
 			continue
 		}
-		what := "like an app in " + r.Code
+		what := "as an app in " + r.Code
 		if r.City != "" {
 			what += " (" + r.City + ")"
 		}
