@@ -9,6 +9,7 @@ package conformance
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -56,6 +57,12 @@ func search(t *testing.T, want, got target) {
 	t.Logf("first seed %d", first)
 	seen := map[string]bool{}
 	var findings []string
+	if names := missing(t, got); len(names) > 0 {
+		findings = append(findings, fmt.Sprintf("commands that are missing: %s\n", strings.Join(names, " ")))
+		for _, n := range names {
+			seen[n] = true
+		}
+	}
 	runs := uint64(0)
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline) && len(findings) < maxFindings; runs++ {
 		runSeed(t, want, got, first+runs, func(f string) { findings = append(findings, f) }, seen)
@@ -73,21 +80,51 @@ func search(t *testing.T, want, got target) {
 	}
 }
 
+// runSeed compares one sequence. A difference that was seen before is taken out, to find what hides behind it.
 func runSeed(t *testing.T, want, got target, seed uint64, found func(string), seen map[string]bool) {
 	t.Helper()
 	proto := 2 + int(seed%2)
 	sequence := newGenerator(seed).sequence(sequenceLength)
-	m, err := compare(want, got, proto, sequence)
-	if err != nil {
-		t.Fatalf("seed %d: %v", seed, err)
+	sequence = slices.DeleteFunc(sequence, func(s step) bool { return seen[strings.ToLower(s.args[0])] })
+	for range 10 {
+		m, err := compare(want, got, proto, sequence)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if m == nil {
+			return
+		}
+		if !seen[m.signature] {
+			seen[m.signature] = true
+			short, m, err := shrink(want, got, proto, sequence, m)
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			found(describe(short, m, seed, proto))
+		}
+		if m.at >= len(sequence) {
+			return
+		}
+		sequence = slices.Delete(sequence, m.at, m.at+1)
 	}
-	if m == nil || seen[m.signature] {
-		return
+}
+
+// missing lists the commands of the grammar that a server doesn't know.
+func missing(t *testing.T, s target) []string {
+	t.Helper()
+	if err := s.reset(2); err != nil {
+		t.Fatal(err)
 	}
-	seen[m.signature] = true
-	sequence, m, err = shrink(want, got, proto, sequence, m)
-	if err != nil {
-		t.Fatalf("seed %d: %v", seed, err)
+	var out []string
+	for _, l := range grammar {
+		for _, name := range alternatives(strings.Trim(l.words[0], "()")) {
+			name = strings.ToLower(name)
+			p, err := s.do(0, []string{name, "a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}) // too many for most
+			if err == nil && strings.HasPrefix(p.text, "ERR unknown command") && !strings.HasPrefix(name, "nosuch") && !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
 	}
-	found(describe(sequence, m, seed, proto))
+	slices.Sort(out)
+	return out
 }

@@ -420,6 +420,10 @@ func safe(args []string) bool {
 				continue
 			}
 			before := strings.ToLower(args[i-1])
+			// A time in the past makes a key that is dead at once, and counted until somebody notices.
+			if name == "set" && (before == "exat" || before == "pxat") {
+				return false
+			}
 			if name != "set" && name != "getex" && i == 2 || before == "ex" || before == "px" {
 				return false
 			}
