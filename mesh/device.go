@@ -139,7 +139,7 @@ func newDevice(c Config, t tunnel) (*Device, error) {
 		peers:  make(map[PublicKey]Peer),
 		addrs:  make(map[netip.Addr]struct{}),
 	}
-	d.wg = wgdevice.NewDevice(filtered{t.link(), c.Filter}, b, wgLogger(c.Log))
+	d.wg = wgdevice.NewDevice(filtered{t.link(), c.Filter}, newHandshakes(b), wgLogger(c.Log))
 	fail := func(err error) (*Device, error) {
 		d.Close()
 		return nil, fmt.Errorf("mesh device: %w", err)

@@ -47,6 +47,7 @@ type netstack struct {
 }
 
 func newNetstack(mtu int, rto rtoBounds) (*netstack, error) {
+	quietStack()
 	n := &netstack{
 		queue: newQueue(mtu),
 		stack: stack.New(stack.Options{

@@ -1,0 +1,85 @@
+package mesh
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"respmesh/mesh/wan"
+)
+
+// far is two nodes with a relay between them, with half of rtt each way.
+func far(t testing.TB, c wan.Conditions) (a, b *Device, r *wan.Relay) {
+	t.Helper()
+	a = newTestDevice(t, Config{Addrs: []netip.Addr{addr(infraPrefix, 1)}})
+	b = newTestDevice(t, Config{Addrs: []netip.Addr{addr(infraPrefix, 2)}})
+	r = wan.New(wan.Options{Seed: 1})
+	t.Cleanup(func() { r.Close() })
+	bForA, aForB, err := r.Path("a", "b", a.ListenPort(), b.ListenPort())
+	must(t, err)
+	must(t, r.Set("a", "b", c))
+	must(t, r.Set("b", "a", c))
+	pa, pb := asPeer(a, addr(infraPrefix, 1)), asPeer(b, addr(infraPrefix, 2))
+	pa.Endpoint, pb.Endpoint = aForB, bForA
+	must(t, a.SetPeers([]Peer{pb}))
+	must(t, b.SetPeers([]Peer{pa}))
+	return a, b, r
+}
+
+// connect opens a connection from a to b; the server's end comes second.
+func connect(t testing.TB, a, b *Device) (client, server net.Conn) {
+	t.Helper()
+	at := netip.AddrPortFrom(addr(infraPrefix, 2), 7379)
+	l, err := b.ListenTCP(at)
+	must(t, err)
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	client, err = a.DialTCP(ctx, addr(infraPrefix, 1), at)
+	must(t, err)
+	server, err = l.Accept()
+	must(t, err)
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
+}
+
+// transfer moves n bytes and says how long that took, until the last has arrived.
+func transfer(t testing.TB, from, to net.Conn, n int64) time.Duration {
+	t.Helper()
+	start := time.Now()
+	sent := make(chan error, 1)
+	go func() {
+		buf := make([]byte, 256<<10)
+		for left := n; left > 0; {
+			k, err := from.Write(buf[:min(left, int64(len(buf)))])
+			if err != nil {
+				sent <- err
+				return
+			}
+			left -= int64(k)
+		}
+		sent <- nil
+	}()
+	if _, err := io.CopyN(io.Discard, to, n); err != nil {
+		t.Fatal(err)
+	}
+	must(t, <-sent)
+	return time.Since(start)
+}
+
+func TestMeasureBulk(t *testing.T) {
+	for _, c := range []wan.Conditions{{}, {Delay: 110 * time.Millisecond}} {
+		a, b, r := far(t, c)
+		client, server := connect(t, a, b)
+		for range 3 {
+			d := transfer(t, client, server, 64<<20)
+			t.Logf("delay %s: 64 MB in %s: %.1f MB/s", c.Delay, d, 64/d.Seconds())
+			ns := a.tunnel.(*netstack)
+			st := ns.stack.Stats()
+			t.Logf("retransmits %d, fast %d, sack %d, timeouts %d, slowstart retr %d; relay %+v", st.TCP.Retransmits.Value(), st.TCP.FastRetransmit.Value(), st.TCP.SACKRecovery.Value(), st.TCP.Timeouts.Value(), st.TCP.SlowStartRetransmits.Value(), r.Stats("a", "b"))
+		}
+	}
+}
