@@ -116,7 +116,7 @@ func TestSessionCommands(t *testing.T) {
 		c.want("-ERR DB index is out of range", "SELECT", "16")
 		c.want("OK", "READONLY")
 		c.want("OK", "READWRITE")
-		c.want("-ERR unknown command 'nosuch', with args beginning with: 'a' ", "NOSUCH", "a")
+		c.want("-ERR unknown command 'NOSUCH', with args beginning with: 'a' ", "NOSUCH", "a")
 		c.want("-NOPROTO unsupported protocol version", "HELLO", "4")
 		if got := show(c.do("REPLICAOF", "127.0.0.1", "1")); got[:7] != "-NOPERM" {
 			t.Errorf("%s: REPLICAOF answers %s", r.Code, got)
