@@ -43,7 +43,7 @@ type KeySpec struct {
 type Key struct {
 	Index int
 	Write bool     // the command may change it
-	Flags KeyFlags // what the command does with it; for variable flags, the most it may do
+	Flags KeyFlags // what the command does with it
 }
 
 func key(index int, flags KeyFlags) Key {
@@ -54,12 +54,13 @@ func key(index int, flags KeyFlags) Key {
 type keysRule uint8
 
 const (
-	keysBySpec  keysRule = iota
-	keysAny              // no argument is a key, and yet it is about keys
-	keysScript           // a script's keys are declared, unless none is
-	keysSort             // SORT key [BY pattern] [GET pattern] [STORE key]
-	keysGeo              // GEORADIUS key ... [STORE key] [STOREDIST key]
-	keysMigrate          // MIGRATE host port key|"" ... [KEYS key ...]
+	keysBySpec   keysRule = iota
+	keysAny               // no argument is a key, and yet it is about keys
+	keysSort              // SORT key [BY pattern] [GET pattern] [STORE key]
+	keysGeo               // GEORADIUS key ... [STORE key] [STOREDIST key]
+	keysMigrate           // MIGRATE host port key|"" ... [KEYS key ...]
+	keysSet               // SET key value ... [GET]
+	keysBitfield          // BITFIELD key [GET ...] [SET ...] [INCRBY ...] [OVERFLOW ...]
 )
 
 // AppendKeys appends the keys among args, of which args[0] is the command's name, to dst. False says that these aren't
@@ -70,10 +71,6 @@ func (s *Spec) AppendKeys(dst []Key, args [][]byte) ([]Key, bool) {
 	switch s.keys {
 	case keysAny:
 		return dst, false
-	case keysScript:
-		n := len(dst)
-		dst, ok := s.keysBySpec(dst, args)
-		return dst, ok && len(dst) > n
 	case keysSort:
 		return s.sortKeys(dst, args)
 	case keysGeo:
@@ -81,20 +78,59 @@ func (s *Spec) AppendKeys(dst []Key, args [][]byte) ([]Key, bool) {
 	case keysMigrate:
 		return s.migrateKeys(dst, args)
 	}
-	return s.keysBySpec(dst, args)
+	n := len(dst)
+	dst, all := s.keysBySpec(dst, args)
+	if all && s.keys != keysBySpec {
+		dst[n] = key(dst[n].Index, s.variableFlags(args))
+	}
+	return dst, all
+}
+
+// variableFlags returns what the arguments of SET and BITFIELD say of their key's use.
+func (s *Spec) variableFlags(args [][]byte) KeyFlags {
+	if s.keys == keysSet {
+		for i := 3; i < len(args); i++ {
+			if equalFold(args[i], "get") {
+				return KeyRW | KeyAccess | KeyUpdate
+			}
+		}
+		return KeyOW | KeyUpdate
+	}
+	for i := 2; i < len(args); i++ {
+		switch left := len(args) - i - 1; {
+		case left >= 2 && equalFold(args[i], "get"):
+			i += 2
+		case left >= 1 && equalFold(args[i], "overflow"):
+			i++
+		default:
+			return KeyRW | KeyAccess | KeyUpdate
+		}
+	}
+	return KeyRO | KeyAccess
+}
+
+// hasKeys reports whether any of the command's arguments may be a key.
+func (s *Spec) hasKeys() bool {
+	for i := range s.KeySpecs {
+		if s.KeySpecs[i].Flags&KeyNotKey == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Spec) keysBySpec(dst []Key, args [][]byte) ([]Key, bool) {
-	all := true
+	n := len(dst)
 	for i := range s.KeySpecs {
 		if s.KeySpecs[i].Flags&KeyNotKey != 0 {
 			continue
 		}
 		var ok bool
-		dst, ok = s.KeySpecs[i].appendKeys(dst, args)
-		all = all && ok
+		if dst, ok = s.KeySpecs[i].appendKeys(dst, args); !ok {
+			return dst[:n], false
+		}
 	}
-	return dst, all
+	return dst, true
 }
 
 func (k *KeySpec) appendKeys(dst []Key, args [][]byte) ([]Key, bool) {
@@ -102,6 +138,9 @@ func (k *KeySpec) appendKeys(dst []Key, args [][]byte) ([]Key, bool) {
 		return dst, false
 	}
 	first := k.begin(args)
+	if first == len(args) && k.Begin == BeginIndex && k.LastKey == -1 {
+		return dst, true // PFMERGE's sources may be none
+	}
 	if first <= 0 || first >= len(args) {
 		return dst, false
 	}
@@ -122,11 +161,8 @@ func (k *KeySpec) appendKeys(dst []Key, args [][]byte) ([]Key, bool) {
 			return dst, false
 		}
 		n, ok := frame.ParseInt(args[at])
-		if !ok || n < 0 || n > int64(len(args)) {
+		if !ok || n <= 0 || n > int64(len(args)) {
 			return dst, false
-		}
-		if n == 0 {
-			return dst, true
 		}
 		first += k.FirstKey
 		last = first + (int(n)-1)*k.Step
@@ -183,7 +219,7 @@ func (s *Spec) sortKeys(dst []Key, args [][]byte) ([]Key, bool) {
 	if len(args) < 2 {
 		return dst, false
 	}
-	dst = append(dst, key(1, KeyRO | KeyAccess))
+	dst = append(dst, key(1, KeyRO|KeyAccess))
 	known, store := true, 0
 	for i := 2; i < len(args); i++ {
 		switch arg := args[i]; {
@@ -201,7 +237,7 @@ func (s *Spec) sortKeys(dst []Key, args [][]byte) ([]Key, bool) {
 		}
 	}
 	if store > 0 {
-		dst = append(dst, key(store, KeyOW | KeyUpdate))
+		dst = append(dst, key(store, KeyOW|KeyUpdate))
 	}
 	return dst, known
 }
@@ -221,16 +257,22 @@ func (s *Spec) geoKeys(dst []Key, args [][]byte) ([]Key, bool) {
 	if len(args) < 2 {
 		return dst, false
 	}
-	dst = append(dst, key(1, KeyRO | KeyAccess))
-	store := 0
+	dst = append(dst, key(1, KeyRO|KeyAccess))
+	var store [2]int // the last ones count
 	for i := 5; i+1 < len(args); i++ {
-		if equalFold(args[i], "store") || equalFold(args[i], "storedist") {
+		switch {
+		case equalFold(args[i], "store"):
 			i++
-			store = i // the last one counts
+			store[0] = i
+		case equalFold(args[i], "storedist"):
+			i++
+			store[1] = i
 		}
 	}
-	if store > 0 {
-		dst = append(dst, key(store, KeyOW | KeyUpdate))
+	for _, i := range store {
+		if i > 0 {
+			dst = append(dst, key(i, KeyOW|KeyUpdate))
+		}
 	}
 	return dst, true
 }

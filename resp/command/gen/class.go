@@ -79,8 +79,10 @@ func keysRule(e *entry) string {
 		return "keysGeo"
 	case "migrate":
 		return "keysMigrate"
-	case "eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro":
-		return "keysScript"
+	case "set":
+		return "keysSet"
+	case "bitfield":
+		return "keysBitfield"
 	case "exec", "debug":
 		return "keysAny"
 	}

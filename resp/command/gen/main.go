@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"flag"
@@ -15,7 +16,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"respmesh/resp/frame"
 )
@@ -47,15 +47,21 @@ func run(server, out string) error {
 	defer os.RemoveAll(dir)
 	sock := filepath.Join(dir, "s")
 	cmd := exec.Command(server, "--port", "0", "--unixsocket", sock, "--save", "", "--dir", dir)
+	log, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", server, err)
 	}
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
-
-	conn, err := dial(sock)
+	lines := bufio.NewScanner(log)
+	for lines.Scan() && !strings.Contains(lines.Text(), "now ready to accept connections") {
+	}
+	conn, err := net.Dial("unix", sock)
 	if err != nil {
-		return err
+		return fmt.Errorf("connect to %s: %w", server, err)
 	}
 	defer conn.Close()
 	entries, err := read(conn)
@@ -67,21 +73,6 @@ func run(server, out string) error {
 		return err
 	}
 	return os.WriteFile(out, source, 0o644)
-}
-
-// dial waits for the server's socket to appear.
-func dial(sock string) (net.Conn, error) {
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		conn, err := net.Dial("unix", sock)
-		if err == nil {
-			return conn, conn.SetDeadline(deadline)
-		}
-		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("connect to the server: %w", err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 }
 
 // An entry is a command or subcommand as the server describes it.

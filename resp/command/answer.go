@@ -8,120 +8,6 @@ import (
 	"respmesh/resp/frame"
 )
 
-// AppendCommandReply appends the element of COMMAND INFO for s, of protocol version proto (2 or 3).
-func AppendCommandReply(dst []byte, s *Spec, proto int) []byte {
-	dst = frame.AppendArray(dst, 10)
-	dst = frame.AppendBulkString(dst, s.Name)
-	dst = frame.AppendInt(dst, int64(s.Arity))
-	dst = appendNames(dst, s.Flags.Names(), "", proto)
-	dst = frame.AppendInt(dst, int64(s.FirstKey))
-	dst = frame.AppendInt(dst, int64(s.LastKey))
-	dst = frame.AppendInt(dst, int64(s.KeyStep))
-	dst = appendNames(dst, s.Categories.Names(), "@", proto)
-	dst = frame.AppendSet(dst, len(s.Tips), proto)
-	for _, tip := range s.Tips {
-		dst = frame.AppendBulkString(dst, tip)
-	}
-	dst = frame.AppendSet(dst, len(s.KeySpecs), proto)
-	for i := range s.KeySpecs {
-		dst = appendKeySpec(dst, &s.KeySpecs[i], proto)
-	}
-	dst = frame.AppendSet(dst, s.subs, proto)
-	for sub := range s.Subcommands() {
-		dst = AppendCommandReply(dst, sub, proto)
-	}
-	return dst
-}
-
-func appendNames(dst []byte, names iter.Seq[string], prefix string, proto int) []byte {
-	n := 0
-	for range names {
-		n++
-	}
-	dst = frame.AppendSet(dst, n, proto)
-	for name := range names {
-		dst = append(append(append(dst, '+'), prefix...), name...)
-		dst = append(dst, '\r', '\n')
-	}
-	return dst
-}
-
-func appendKeySpec(dst []byte, k *KeySpec, proto int) []byte {
-	if k.Notes == "" {
-		dst = frame.AppendMap(dst, 3, proto)
-	} else {
-		dst = frame.AppendMap(dst, 4, proto)
-		dst = frame.AppendBulkString(dst, "notes")
-		dst = frame.AppendBulkString(dst, k.Notes)
-	}
-	dst = frame.AppendBulkString(dst, "flags")
-	dst = appendNames(dst, k.Flags.Names(), "", proto)
-
-	dst = frame.AppendBulkString(dst, "begin_search")
-	switch k.Begin {
-	case BeginIndex:
-		dst = appendTyped(dst, "index", 1, proto)
-		dst = appendNumber(dst, "index", k.Index)
-	case BeginKeyword:
-		dst = appendTyped(dst, "keyword", 2, proto)
-		dst = frame.AppendBulkString(dst, "keyword")
-		dst = frame.AppendBulkString(dst, k.Keyword)
-		dst = appendNumber(dst, "startfrom", k.Index)
-	default:
-		dst = appendTyped(dst, "unknown", 0, proto)
-	}
-
-	dst = frame.AppendBulkString(dst, "find_keys")
-	switch k.Find {
-	case FindRange:
-		dst = appendTyped(dst, "range", 3, proto)
-		dst = appendNumber(dst, "lastkey", k.LastKey)
-		dst = appendNumber(dst, "keystep", k.Step)
-		dst = appendNumber(dst, "limit", k.Limit)
-	case FindKeyNum:
-		dst = appendTyped(dst, "keynum", 3, proto)
-		dst = appendNumber(dst, "keynumidx", k.KeyNumIdx)
-		dst = appendNumber(dst, "firstkey", k.FirstKey)
-		dst = appendNumber(dst, "keystep", k.Step)
-	default:
-		dst = appendTyped(dst, "unknown", 0, proto)
-	}
-	return dst
-}
-
-// appendTyped appends what begin_search and find_keys have in common: the type, and the header of the spec.
-func appendTyped(dst []byte, kind string, fields, proto int) []byte {
-	dst = frame.AppendMap(dst, 2, proto)
-	dst = frame.AppendBulkString(dst, "type")
-	dst = frame.AppendBulkString(dst, kind)
-	dst = frame.AppendBulkString(dst, "spec")
-	return frame.AppendMap(dst, fields, proto)
-}
-
-func appendNumber(dst []byte, name string, n int) []byte {
-	return frame.AppendInt(frame.AppendBulkString(dst, name), int64(n))
-}
-
-// commands yields the entries that aren't subcommands.
-func commands() iter.Seq[*Spec] {
-	return func(yield func(*Spec) bool) {
-		for s := range All() {
-			if s.parent == s.ID && !yield(s) {
-				return
-			}
-		}
-	}
-}
-
-// count is what COMMAND COUNT tells: subcommands aren't counted.
-func count() int {
-	n := 0
-	for range commands() {
-		n++
-	}
-	return n
-}
-
 // AppendAnswer appends the reply to a command of the COMMAND family, which depends on nothing but the table: COMMAND,
 // COMMAND COUNT, DOCS, GETKEYS, GETKEYSANDFLAGS, HELP, INFO and LIST. COMMAND DOCS doesn't describe arguments.
 func AppendAnswer(dst []byte, args [][]byte, proto int) []byte {
@@ -248,10 +134,9 @@ func appendDoc(dst []byte, s *Spec, proto int) []byte {
 	return dst
 }
 
-// appendList answers COMMAND LIST [FILTERBY MODULE name|ACLCAT category|PATTERN pattern]. Without a filter the list has
-// no subcommands, with one it has.
+// appendList answers COMMAND LIST [FILTERBY MODULE name|ACLCAT category|PATTERN pattern].
 func appendList(dst []byte, args [][]byte) []byte {
-	matches := func(s *Spec) bool { return s.parent == s.ID }
+	matches := func(*Spec) bool { return true }
 	if len(args) > 0 {
 		if len(args) != 3 || !equalFold(args[0], "filterby") {
 			return frame.AppendError(dst, "ERR syntax error")
@@ -293,7 +178,7 @@ func appendGetKeys(dst []byte, args [][]byte, flags bool, proto int) []byte {
 	switch {
 	case s == nil || s.IsContainer() && len(args) > 1:
 		return frame.AppendError(dst, "ERR Invalid command specified")
-	case len(s.KeySpecs) == 0:
+	case !s.hasKeys():
 		return frame.AppendError(dst, "ERR The command has no key arguments")
 	case !s.ArityOK(len(args)):
 		return frame.AppendError(dst, "ERR Invalid number of arguments specified for command")
@@ -312,8 +197,28 @@ func appendGetKeys(dst []byte, args [][]byte, flags bool, proto int) []byte {
 		}
 		dst = frame.AppendBulk(dst, args[k.Index])
 		if flags {
-			dst = appendNames(dst, (k.Flags &^ KeyVariableFlags).Names(), "", proto)
+			dst = appendNames(dst, k.Flags.Names(), "", proto)
 		}
 	}
 	return dst
+}
+
+// commands yields the entries that aren't subcommands.
+func commands() iter.Seq[*Spec] {
+	return func(yield func(*Spec) bool) {
+		for s := range All() {
+			if s.parent == s.ID && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// count is what COMMAND COUNT tells: subcommands aren't counted.
+func count() int {
+	n := 0
+	for range commands() {
+		n++
+	}
+	return n
 }
