@@ -141,7 +141,7 @@ func (x *call) argBitRange(args [][]byte, n int64) (r bitRange, ok bool) {
 	if inBits {
 		total *= 8
 	}
-	lo, hi = clampRange(lo, hi, total)
+	lo, hi = byteRange(lo, hi, total)
 	r.lastOK = 0xff
 	if lo > hi || n == 0 {
 		r.lo, r.hi = 1, 0

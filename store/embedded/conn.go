@@ -209,7 +209,7 @@ func (c *Conn) process(x *call) {
 	case c.e.replica && !c.fromStream && c.writes(spec):
 		c.reject(x, "READONLY You can't write against a read only replica.")
 	case c.subs.count() > 0 && x.proto == 2 && !allowedSubscribed(spec):
-		c.reject(x, "ERR Can't execute '"+fullName(spec)+"': only (P|S)SUBSCRIBE / "+
+		c.reject(x, "ERR Can't execute '"+spec.Name+"': only (P|S)SUBSCRIBE / "+
 			"(P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 	case c.multi && !immediate(spec):
 		c.enqueue(spec, x.args, x.raw)
@@ -221,14 +221,13 @@ func (c *Conn) process(x *call) {
 
 // reject refuses a command before it runs; a transaction is lost by that.
 func (c *Conn) reject(x *call, text string) {
-	if c.multi {
-		c.abort = true
-		if x.spec != nil && x.spec.Name == "exec" {
-			c.discard()
-			x.errf("EXECABORT Transaction discarded because of: %s", text[indexCode(text):])
-			return
-		}
+	if x.spec != nil && x.spec.Name == "exec" {
+		c.discard()
+		x.e.unwatch(c)
+		x.errf("EXECABORT Transaction discarded because of: %s", text[indexCode(text):])
+		return
 	}
+	c.abort = c.multi
 	x.errf("%s", text)
 }
 

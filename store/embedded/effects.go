@@ -14,8 +14,8 @@ type effects struct {
 	sink Sink
 	buf  []byte
 	db   int // the database that the stream has selected, -1 unknown
-	unit int // where the unit under way begins in buf
-	n    int // effects in the unit
+	n    int // effects in the unit under way
+	unit int // where the first of them begins in buf
 }
 
 const (
@@ -41,16 +41,19 @@ func (f *effects) addRaw(db int, raw []byte) {
 	f.buf = append(f.buf, raw...)
 }
 
-// begin opens an effect. As in Redis, SELECT stands inside the MULTI.
+// begin opens an effect. As in Redis, the SELECT for the first effect of a unit stands before the MULTI.
 func (f *effects) begin(db int) {
 	if f.n == 1 {
 		f.buf = slices.Insert(f.buf, f.unit, []byte(multiFrame)...)
 	}
-	f.n++
 	if db != f.db {
 		f.buf = frame.AppendCommandString(f.buf, "SELECT", strconv.Itoa(db))
 		f.db = db
 	}
+	if f.n == 0 {
+		f.unit = len(f.buf)
+	}
+	f.n++
 }
 
 // end closes a unit: a command, a transaction, or a deletion by the engine itself.
@@ -58,7 +61,7 @@ func (f *effects) end() {
 	if f.n > 1 {
 		f.buf = append(f.buf, execFrame...)
 	}
-	f.unit, f.n = len(f.buf), 0
+	f.n = 0
 }
 
 // flush hands everything to the sink.
@@ -67,7 +70,7 @@ func (f *effects) flush() {
 		return
 	}
 	f.sink.Append(f.buf)
-	f.buf, f.unit = f.buf[:0], 0
+	f.buf = f.buf[:0]
 	if cap(f.buf) > effectsKeep {
 		f.buf = nil
 	}

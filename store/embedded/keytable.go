@@ -50,17 +50,16 @@ func (d *keytable[V]) find(key []byte) *entry[V] {
 		return nil
 	}
 	h := hashKey(d.seed, key)
-	if i := h & uint64(len(d.table[0])-1); !d.resizing() || int(i) >= d.moved {
-		for e := d.table[0][i]; e != nil; e = e.next {
+	for e := d.table[0][h&uint64(len(d.table[0])-1)]; e != nil; e = e.next {
+		if e.key == string(key) {
+			return e
+		}
+	}
+	if d.resizing() {
+		for e := d.table[1][h&uint64(len(d.table[1])-1)]; e != nil; e = e.next {
 			if e.key == string(key) {
 				return e
 			}
-		}
-		return nil
-	}
-	for e := d.table[1][h&uint64(len(d.table[1])-1)]; e != nil; e = e.next {
-		if e.key == string(key) {
-			return e
 		}
 	}
 	return nil

@@ -204,7 +204,7 @@ func (x *call) deliver(to []*Conn, word string, parts ...[]byte) int {
 
 func pubsubChannels(x *call, kind int) {
 	if len(x.args) > 3 {
-		x.errf("ERR wrong number of arguments for '%s' command", x.spec.Name)
+		x.errf("ERR unknown subcommand or wrong number of arguments for '%.128s'. Try PUBSUB HELP.", x.args[1])
 		return
 	}
 	var names []string

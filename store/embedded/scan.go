@@ -61,7 +61,14 @@ func (x *call) scanOptions(args [][]byte) (o scanOptions, ok bool) {
 
 // scanCursor reads a cursor as strtoul does, but without spaces or anything behind the number.
 func (x *call) scanCursor(b []byte) (uint64, bool) {
-	n, err := strconv.ParseUint(string(bytes.TrimPrefix(b, []byte("+"))), 10, 64)
+	digits, negative := bytes.CutPrefix(b, []byte("-"))
+	if !negative {
+		digits = bytes.TrimPrefix(b, []byte("+"))
+	}
+	n, err := strconv.ParseUint(string(digits), 10, 64)
+	if negative {
+		n = -n
+	}
 	if err != nil {
 		x.err("ERR invalid cursor")
 		return 0, false

@@ -19,6 +19,8 @@ func connCommands() []registration {
 		{"select", selectCommand, lockShared},
 		{"hello", helloCommand, lockShared},
 		{"auth", authCommand, lockShared},
+		{"readonly", clusterDisabled, lockShared},
+		{"readwrite", clusterDisabled, lockShared},
 		{"quit", quitCommand, lockShared},
 		{"reset", resetCommand, lockExclusive},
 		{"client|id", func(x *call) { x.int(x.c.id) }, lockShared},
@@ -40,6 +42,8 @@ func connCommands() []registration {
 }
 
 func commandCommand(x *call) { x.out = command.AppendAnswer(x.out, x.args, x.proto) }
+
+func clusterDisabled(x *call) { x.err("ERR This instance has cluster support disabled") }
 
 func pingCommand(x *call) {
 	if len(x.args) > 2 {

@@ -210,9 +210,7 @@ func setStringCommand(x *call) {
 	switch {
 	case at != 0:
 		x.db.setExpire(o, at)
-		if opt.unit != "PXAT" {
-			x.propagateSet(key, val, at)
-		}
+		x.propagateSet(key, val, at)
 	case opt.get:
 		args := make([][]byte, 0, len(x.args))
 		for i, a := range x.args {
@@ -398,8 +396,8 @@ func appendCommand(x *call) {
 	x.int(int64(o.stringLen()))
 }
 
-// clampRange turns a first and last index, negative ones from the end, into a range of n elements; empty if lo > hi.
-func clampRange(lo, hi, n int64) (int64, int64) {
+// byteRange turns a first and last index, negative ones from the end, into a range of n elements; empty if lo > hi.
+func byteRange(lo, hi, n int64) (int64, int64) {
 	if lo < 0 && hi < 0 && lo > hi {
 		return 1, 0
 	}
@@ -431,7 +429,7 @@ func getrangeCommand(x *call) {
 		return
 	}
 	b := o.raw0()
-	if lo, hi = clampRange(lo, hi, int64(len(b))); lo > hi {
+	if lo, hi = byteRange(lo, hi, int64(len(b))); lo > hi {
 		x.bulk(nil)
 		return
 	}
