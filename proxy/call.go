@@ -1,0 +1,61 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+)
+
+// call is a command on its way over a link. Its owner is first the session, then the link, and from the moment it
+// is answered its output, which frees it when its turn in the order has come.
+type call struct {
+	out  *output // whose reply it is; nil: fn takes it
+	fn   func(reply []byte, err error)
+	next *call // in out
+
+	read    bool // a plain read: may be tried once more elsewhere
+	retried bool
+	mute    bool // CLIENT REPLY OFF: nobody wants the answer
+	queued  bool // within MULTI: nothing is executed before EXEC
+	blocks  bool // may wait in the store for ever
+	noWait  bool // internal: isn't sent when the link is full
+
+	raw     []byte   // a read, to be tried again
+	proto   int      //
+	db      int      //
+	keys    []uint64 // what to remember for read-your-writes
+	all     bool     // …or: every key
+	replace []byte   // answered instead of the reply
+	class   class
+	route   routeKind
+	started time.Time
+
+	start int64 // where its bytes begin in the link's stream
+
+	done  bool   // answered, but not at its turn: guarded by out.mu
+	reply []byte // guarded by out.mu
+	after []byte // replies of the session itself that come after it: guarded by out.mu
+}
+
+var calls = sync.Pool{New: func() any { return new(call) }}
+
+func newCall() *call { return calls.Get().(*call) }
+
+// free returns the call to the pool, without what is too big to keep.
+func (c *call) free() {
+	raw, reply, after, keys := c.raw, c.reply, c.after, c.keys
+	*c = call{}
+	const keep = 4 << 10
+	if cap(raw) <= keep {
+		c.raw = raw[:0]
+	}
+	if cap(reply) <= keep {
+		c.reply = reply[:0]
+	}
+	if cap(after) <= keep {
+		c.after = after[:0]
+	}
+	if cap(keys) <= 64 {
+		c.keys = keys[:0]
+	}
+	calls.Put(c)
+}

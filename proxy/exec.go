@@ -1,0 +1,241 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"time"
+
+	"respmesh/resp/command"
+	"respmesh/resp/frame"
+)
+
+// local queues a command for the local store's next batch.
+func (s *session) local(w *work, req *command.Request, c class, t trait, v *view) {
+	if s.sc == nil || s.scProto != s.proto || s.scDB != s.db {
+		s.execute(w) // in the state that they were sent in
+		s.openStore()
+	}
+	switch {
+	case t&(traitSubscribe|traitUnsubscribe) != 0 && !s.tx.open:
+		s.subscribeHere(w, req, t)
+		return
+	case t&traitBlocking != 0 && !s.tx.open:
+		s.blockHere(w, req)
+		return
+	case c == classRead && !v.localPrimary && s.mode == readNear:
+		if need, all := s.pending(w, req); need > 0 || all {
+			if !s.await(w, req, need, v) {
+				return
+			}
+		}
+	}
+	if s.mute || s.skip {
+		s.executeMute(w, req)
+		return
+	}
+	w.enqueue()
+}
+
+// execute runs the batch on the local store and appends the replies.
+func (s *session) execute(w *work) {
+	if w.n == 0 {
+		return
+	}
+	n := w.n
+	w.n = 0
+	w.out = s.sc.Do(s.ctx, w.out, w.reqs[:n])
+}
+
+// executeMute runs one command whose reply nobody wants.
+func (s *session) executeMute(w *work, req *command.Request) {
+	s.execute(w)
+	s.silent()
+	s.sc.Do(s.ctx, nil, []command.Request{*req})
+}
+
+// openStore brings the local store's connection into the state of the session.
+func (s *session) openStore() {
+	if s.sc == nil {
+		s.sc = s.g.opt.Store.NewConn(s.out.push)
+		s.scProto, s.scDB = 2, 0
+	}
+	if s.scProto != s.proto {
+		s.scProto = s.proto
+		quiet(s.ctx, s.sc, "HELLO", strconv.Itoa(s.proto))
+	}
+	if s.scDB != s.db {
+		s.scDB = s.db
+		quiet(s.ctx, s.sc, "SELECT", strconv.Itoa(s.db))
+	}
+}
+
+func (s *session) closeStore() {
+	if s.sc != nil {
+		s.sc.Close()
+		s.sc = nil
+	}
+}
+
+// prepare brings a new connection to a store into a protocol and a database.
+func prepare(ctx context.Context, sc StoreConn, proto, db int) {
+	if proto != 2 {
+		quiet(ctx, sc, "HELLO", strconv.Itoa(proto))
+	}
+	if db != 0 {
+		quiet(ctx, sc, "SELECT", strconv.Itoa(db))
+	}
+}
+
+// quiet executes a command of the gateway's own and returns the reply.
+func quiet(ctx context.Context, sc StoreConn, args ...string) []byte {
+	req := request(args...)
+	return sc.Do(ctx, nil, []command.Request{req})
+}
+
+func request(args ...string) command.Request {
+	var req command.Request
+	req.Raw = frame.AppendCommandString(nil, args...)
+	for _, a := range args {
+		req.Args = append(req.Args, []byte(a))
+	}
+	req.Spec = command.Lookup(req.Args)
+	return req
+}
+
+// pending is the offset that the local replica must have reached before it may serve this read; all: it follows
+// another history than the one that the node has seen, so nothing can be said.
+func (s *session) pending(w *work, req *command.Request) (need int64, otherHistory bool) {
+	t := s.g.ryw
+	replid, applied := s.g.opt.Store.Position()
+	if t.idle(replid, applied) {
+		return 0, false
+	}
+	if req.Spec == nil || !req.Is(command.FlagReadonly) {
+		return 0, false // INFO, TIME, …: not about keys
+	}
+	var ok bool
+	w.hash, w.keys, ok = s.g.keysOf(w.hash[:0], w.keys, req.Spec, req.Args, s.db)
+	if ok {
+		need = t.need(applied, w.hash)
+	} else {
+		need = t.needAll()
+	}
+	if t.history() != replid {
+		return need, need > 0
+	}
+	if need <= applied {
+		return 0, false
+	}
+	return need, false
+}
+
+// await waits until the local replica has applied what the node's clients wrote. When it doesn't in time, the
+// primary serves the read; when that is out of reach, the local replica as it is. True: execute it here.
+func (s *session) await(w *work, req *command.Request, need int64, v *view) bool {
+	g := s.g
+	s.commit(w)
+	s.kick()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(s.ctx, v.waitBound(g.opt.WaitBoundMin, g.opt.WaitBoundMax))
+	err := g.opt.Store.Wait(ctx, g.ryw.history(), need)
+	cancel()
+	g.meters.waitSeconds.Observe(time.Since(began).Seconds())
+	if err == nil {
+		g.meters.waitLocal.Inc()
+		return true
+	}
+	if !v.primaryReachable {
+		g.meters.waitStale.Inc()
+		return true
+	}
+	g.meters.waitPrimary.Inc()
+	s.forward(w, req, classRead, 0, decision{routePrimary, v.primary, "the local replica didn't catch up in time"})
+	return false
+}
+
+// blockHere executes a command that may wait, and watches whether the client leaves meanwhile.
+func (s *session) blockHere(w *work, req *command.Request) {
+	held := clone(req)
+	s.commit(w)
+	s.kick()
+	ctx, cancel := context.WithCancel(s.ctx)
+	stop := s.watch(cancel)
+	out := s.sc.Do(ctx, nil, []command.Request{held})
+	gone := stop()
+	cancel()
+	if gone {
+		s.leave = true
+		return
+	}
+	if !s.silent() {
+		w.out = append(w.out, out...)
+	}
+}
+
+// clone copies a request out of the reader's buffer.
+func clone(req *command.Request) command.Request {
+	c := command.Request{Spec: req.Spec}
+	c.Raw = bytes.Clone(req.Raw)
+	c.Args = make([][]byte, len(req.Args))
+	for i, a := range req.Args {
+		c.Args[i] = bytes.Clone(a)
+	}
+	return c
+}
+
+// watchAhead is how much a client may send while it is blocked before it isn't watched any more.
+const watchAhead = 1 << 20
+
+// watch reads ahead while the session waits for something else, in order to notice when the client leaves; then it
+// calls gone. The function it returns ends that, and says whether the client has left. Requests taken from the reader
+// before are invalid from here on.
+func (s *session) watch(gone func()) (stop func() bool) {
+	w := &watcher{r: s.r, conn: s.conn}
+	return w.start(gone, func() bool { return s.g.draining.Load() })
+}
+
+type deadliner interface{ SetReadDeadline(time.Time) error }
+
+type watcher struct {
+	r    *frame.Reader
+	conn deadliner
+}
+
+func (w *watcher) start(gone func(), draining func() bool) (stop func() bool) {
+	stopping := make(chan struct{})
+	done := make(chan bool, 1)
+	go func() {
+		for len(w.r.Buffered()) < watchAhead {
+			err := w.r.Fill()
+			if err == nil {
+				continue
+			}
+			select {
+			case <-stopping:
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					done <- false
+					return
+				}
+			default:
+			}
+			gone()
+			done <- true
+			return
+		}
+		<-stopping
+		done <- false
+	}()
+	return func() bool {
+		close(stopping)
+		w.conn.SetReadDeadline(longAgo)
+		left := <-done
+		w.conn.SetReadDeadline(time.Time{})
+		if draining() {
+			w.conn.SetReadDeadline(longAgo)
+		}
+		return left
+	}
+}

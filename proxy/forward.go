@@ -1,0 +1,221 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"time"
+
+	"respmesh/resp/command"
+	"respmesh/resp/frame"
+)
+
+// seen is the highest position that reads at this node have shown, for monotonic reads: another replica may serve
+// only once it is as far.
+type seen struct {
+	mu     sync.Mutex
+	replid *string
+	offset int64
+}
+
+func (s *seen) raise(replid *string, offset int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.replid != replid && (s.replid == nil || *s.replid != *replid) {
+		s.replid, s.offset = replid, offset
+	}
+	s.offset = max(s.offset, offset)
+}
+
+func (s *seen) get() (*string, int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.replid, s.offset
+}
+
+// reached says whether a copy of which this position is known has been passed by nothing that clients saw.
+func (s *seen) reached(replid string, offset int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.replid == nil || *s.replid == replid && s.offset <= offset
+}
+
+// downText is the error for what can't be forwarded.
+func downText(dst []byte, region string) []byte {
+	return frame.AppendError(dst, "MASTERDOWN primary region "+region+" is unreachable; the command was not executed")
+}
+
+func unknownText(dst []byte, region string) []byte {
+	return frame.AppendError(dst, "UNKNOWNOUTCOME link to primary region "+region+" was lost after the command was sent")
+}
+
+// keysOf appends the hashes of the keys that a command names. False: they aren't known.
+func (g *Gateway) keysOf(dst []uint64, scratch []command.Key, spec *command.Spec, args [][]byte, db int) ([]uint64, []command.Key, bool) {
+	if spec == nil || !spec.ArityOK(len(args)) {
+		return dst, scratch, false
+	}
+	scratch, ok := spec.AppendKeys(scratch[:0], args)
+	if !ok {
+		return dst, scratch, false
+	}
+	for _, k := range scratch {
+		dst = append(dst, g.ryw.hash(db, args[k.Index]))
+	}
+	return dst, scratch, true
+}
+
+// remember notes, before anybody sees the reply to c, where the copy that gave it was.
+func (g *Gateway) remember(l *link, c *call) {
+	v := g.view.Load()
+	if l.remote.node != v.primary {
+		if c.read {
+			g.seen.raise(l.replid, l.offset)
+		}
+		return
+	}
+	if len(c.keys) == 0 && !c.all || !v.replicas {
+		return
+	}
+	g.ryw.record(l.replid, l.offset, g.applied(v, *l.replid), c.all, c.keys)
+}
+
+// retry tries a read again, not at the node that failed. False: there is nowhere else.
+func (g *Gateway) retry(c *call, failed string) bool {
+	v := g.view.Load()
+	c.retried, c.noWait = true, true
+	if v.localUsable {
+		g.meters.retries.Inc()
+		g.readHere(c)
+		return true
+	}
+	for _, r := range v.reads {
+		if r.node != failed && g.current(r.remote, g.ryw.needAll()) && g.resend(c, r.node) {
+			return true
+		}
+	}
+	if v.primary != failed && v.primaryReachable && !v.localPrimary && g.resend(c, v.primary) {
+		return true
+	}
+	if v.localAny {
+		g.meters.retries.Inc()
+		g.meters.waitStale.Inc()
+		g.readHere(c)
+		return true
+	}
+	return false
+}
+
+func (g *Gateway) resend(c *call, node string) bool {
+	l := g.shared(node, c.proto, c.db, 0)
+	if l == nil || l.send(c, c.raw) != nil {
+		return false
+	}
+	l.kick()
+	g.meters.retries.Inc()
+	return true
+}
+
+// current says whether a remote replica is known to be as far as need and as what clients have seen.
+func (g *Gateway) current(r *remote, need int64) bool {
+	replid := r.replid.Load()
+	if replid == nil {
+		return false
+	}
+	offset := r.offset.Load()
+	if history := g.ryw.history(); history != "" && need > 0 && (history != *replid || offset < need) {
+		return false
+	}
+	return g.seen.reached(*replid, offset)
+}
+
+// readHere answers a read that failed elsewhere from the local store.
+func (g *Gateway) readHere(c *call) {
+	g.wg.Go(func() {
+		sc := g.opt.Store.NewConn(func([]byte) {})
+		defer sc.Close()
+		prepare(g.ctx, sc, c.proto, c.db)
+		var req command.Request
+		if err := frame.NewReader(bytes.NewReader(c.raw)).ReadCommand(&req.Command); err != nil {
+			g.answerFailed(c, &remote{}, errNotSent)
+			return
+		}
+		req.Spec = command.Lookup(req.Args)
+		reply := sc.Do(g.ctx, nil, []command.Request{req})
+		out := c.out
+		out.complete(c, reply)
+		out.flush()
+	})
+}
+
+// answerFailed answers a call that a link could not: a read is tried elsewhere, for the rest it is said what is known.
+func (g *Gateway) answerFailed(c *call, r *remote, err error) {
+	if c.read && !c.retried && g.retry(c, r.node) {
+		return
+	}
+	if c.fn != nil {
+		c.fn(nil, err)
+		c.free()
+		return
+	}
+	var text []byte
+	if c.read || errors.Is(err, errNotSent) {
+		g.meters.masterdown.Inc()
+		text = downText(nil, g.view.Load().primaryRegion)
+	} else {
+		g.meters.unknown.Inc()
+		text = unknownText(nil, r.region)
+	}
+	out := c.out
+	out.complete(c, text)
+	out.flush()
+}
+
+// ask sends STATUS to the primary, which keeps its links warm, and to the replicas when reads depend on them.
+func (g *Gateway) ask(t *Topology, v *view) {
+	for _, m := range t.Members {
+		r := g.remote(m.Node)
+		if m.Node == g.opt.Node || r == nil || !(m.Node == t.Primary || m.Replica && !v.localUsable) {
+			continue
+		}
+		if !r.asking.CompareAndSwap(false, true) {
+			continue
+		}
+		l := g.shared(m.Node, 2, 0, 0)
+		if l == nil {
+			r.usable.Store(false)
+			r.asking.Store(false)
+			continue
+		}
+		c := newCall()
+		c.noWait = true
+		c.fn = func(reply []byte, err error) {
+			g.told(r, reply, err)
+			r.asking.Store(false)
+		}
+		raw := frame.AppendCommandString(nil, "RESPMESH", "STATUS", g.opt.Org+"/"+g.opt.Database)
+		if err := l.send(c, raw); err != nil {
+			r.asking.Store(false)
+			c.free()
+			continue
+		}
+		l.kick()
+	}
+}
+
+// told takes the reply to STATUS.
+func (g *Gateway) told(r *remote, reply []byte, err error) {
+	was := r.usable.Load()
+	st, ok := parseStatus(reply)
+	if err != nil || !ok {
+		r.usable.Store(false)
+	} else {
+		if st.heard >= 0 {
+			r.heard.Store(time.Now().UnixMilli() - st.heard)
+		}
+		r.observe(&st.replid, st.offset)
+		r.usable.Store(st.usable)
+	}
+	if r.usable.Load() != was {
+		g.nudge()
+	}
+}

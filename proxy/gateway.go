@@ -1,0 +1,341 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"respmesh/resp/frame"
+)
+
+// Gateway serves the clients of one database on one node.
+type Gateway struct {
+	opt    Options
+	log    *slog.Logger
+	meters *meters
+	table  *table
+	ryw    *ryw
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // everything but sessions
+
+	view    atomic.Pointer[view]
+	remotes atomic.Pointer[map[string]*remote]
+	nudged  chan struct{}
+	seen    seen
+
+	linkMu sync.Mutex
+	links  map[linkKey]*link
+	open   map[*link]struct{}
+	idle   map[string][]*link   // pinned links that nobody uses, by node
+	failed map[string]time.Time // when a dial failed
+
+	mu        sync.Mutex
+	sessions  map[int64]*session
+	listeners map[net.Listener]struct{}
+	closed    bool
+	running   sync.WaitGroup // sessions
+	draining  atomic.Bool
+	nextID    atomic.Int64
+}
+
+// New starts a gateway; it serves nobody until Serve.
+func New(opt Options) (*Gateway, error) {
+	if err := opt.setDefaults(); err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		opt: opt, log: opt.Log.With("database", opt.Database, "region", opt.Region),
+		meters: opt.Metrics.resolve(opt.Database, opt.Region), table: newTable(), ryw: newRYW(),
+		nudged: make(chan struct{}, 1),
+		links:  make(map[linkKey]*link), open: make(map[*link]struct{}),
+		idle: make(map[string][]*link), failed: make(map[string]time.Time),
+		sessions: make(map[int64]*session), listeners: make(map[net.Listener]struct{}),
+	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	topology, _ := opt.Source.Current()
+	g.rebuild(topology)
+	g.wg.Go(g.follow)
+	return g, nil
+}
+
+// Serve accepts clients until ctx ends or the gateway is closed. Their sessions go on until Close.
+func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		ln.Close()
+		return ErrClosed
+	}
+	g.listeners[ln] = struct{}{}
+	g.mu.Unlock()
+	defer func() {
+		ln.Close()
+		g.mu.Lock()
+		delete(g.listeners, ln)
+		g.mu.Unlock()
+	}()
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	pause := 5 * time.Millisecond
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 5 * time.Millisecond
+			g.accept(conn)
+		case ctx.Err() != nil || g.draining.Load():
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default: // such as too many open files: goes by
+			g.log.Warn("accept failed", "error", err)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return nil
+			}
+			pause = min(2*pause, time.Second)
+		}
+	}
+}
+
+func (g *Gateway) accept(conn net.Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		conn.Close()
+		return
+	}
+	g.meters.sessionsAll.Inc()
+	if len(g.sessions) >= g.opt.MaxSessions {
+		g.meters.cutFull.Inc()
+		g.running.Go(func() {
+			conn.SetWriteDeadline(time.Now().Add(time.Second))
+			conn.Write(frame.AppendError(nil, "ERR max number of clients reached"))
+			conn.Close()
+		})
+		return
+	}
+	s := newSession(g, g.nextID.Add(1), conn)
+	g.sessions[s.id] = s
+	g.meters.sessions.Inc()
+	g.running.Go(func() {
+		s.run()
+		g.mu.Lock()
+		delete(g.sessions, s.id)
+		g.mu.Unlock()
+		g.meters.sessions.Dec()
+	})
+}
+
+// Close stops accepting, lets the sessions finish what they were asked, and closes them. When ctx ends it stops
+// waiting for them.
+func (g *Gateway) Close(ctx context.Context) error {
+	g.mu.Lock()
+	g.closed = true
+	g.draining.Store(true)
+	for ln := range g.listeners {
+		ln.Close()
+	}
+	for _, s := range g.sessions {
+		s.conn.SetReadDeadline(longAgo)
+	}
+	g.mu.Unlock()
+
+	drained := make(chan struct{})
+	go func() { g.running.Wait(); close(drained) }()
+	var err error
+	select {
+	case <-drained:
+	case <-ctx.Done():
+		err = ctx.Err()
+		for _, s := range g.snapshot() {
+			s.kill(cutLocal)
+		}
+	}
+	g.cancel()
+	g.linkMu.Lock()
+	for l := range g.open {
+		l.close(errClosing)
+	}
+	g.linkMu.Unlock()
+	<-drained
+	g.wg.Wait()
+	return err
+}
+
+// longAgo is the deadline that interrupts a read.
+var longAgo = time.Unix(1, 0)
+
+func (g *Gateway) snapshot() []*session {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make([]*session, 0, len(g.sessions))
+	for _, s := range g.sessions {
+		all = append(all, s)
+	}
+	return all
+}
+
+// nudge has the view rebuilt soon.
+func (g *Gateway) nudge() {
+	select {
+	case g.nudged <- struct{}{}:
+	default:
+	}
+}
+
+// followEvery is how often the view takes in new round-trip times and the state of the local store.
+const followEvery = 250 * time.Millisecond
+
+// follow keeps the view up to date.
+func (g *Gateway) follow() {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	var asked time.Time
+	for {
+		topology, replaced := g.opt.Source.Current()
+		changed := g.opt.Mesh.Changed()
+		now := time.Now()
+		v := g.rebuild(topology)
+		g.tend(now)
+		if now.Sub(asked) >= g.opt.StatusEvery-followEvery/8 {
+			asked = now
+			g.ask(topology, v)
+		}
+		g.warm(v)
+		g.ryw.sweep(g.ryw.history(), g.applied(v, g.ryw.history()))
+		g.meters.pending.Set(float64(g.ryw.count.Load()))
+		select {
+		case <-g.ctx.Done():
+			return
+		case <-replaced:
+		case <-changed:
+		case <-g.nudged:
+		case <-tick.C:
+		}
+	}
+}
+
+// rebuild publishes a new view.
+func (g *Gateway) rebuild(topology *Topology) *view {
+	known := g.remotes.Load()
+	next := make(map[string]*remote, len(topology.Members))
+	same := known != nil && len(*known) == len(topology.Members)
+	for _, m := range topology.Members {
+		if known != nil {
+			next[m.Node] = (*known)[m.Node]
+		}
+		if next[m.Node] == nil || next[m.Node].region != m.Region {
+			next[m.Node] = &remote{node: m.Node, region: m.Region}
+			same = false
+		}
+	}
+	if !same {
+		g.remotes.Store(&next)
+	}
+	in := viewInput{
+		topology: topology, self: g.opt.Node, hasStore: g.opt.Store != nil, now: time.Now(),
+		near: g.opt.Near, maxLag: g.opt.MaxLag, rtt: g.opt.Mesh.RTT, remotes: *g.remotes.Load(), previous: g.view.Load(),
+	}
+	if in.hasStore {
+		in.state = g.opt.Store.State()
+	}
+	v := buildView(in)
+	g.moved(in.previous, v)
+	if old := g.view.Swap(v); !v.same(old) {
+		d := route(classRead, 0, false, sessionView{}, v)
+		g.log.Info("routing changed", "primary", v.primaryRegion, "reachable", v.primaryReachable,
+			"reads", d.node, "reason", d.reason, "revision", v.revision)
+	}
+	return v
+}
+
+func (g *Gateway) remote(node string) *remote { return (*g.remotes.Load())[node] }
+
+// applied is how far in a history every copy is that reads here may use.
+func (g *Gateway) applied(v *view, history string) int64 {
+	if g.opt.Store != nil {
+		if replid, offset := g.opt.Store.Position(); replid == history {
+			return offset
+		}
+		return 0
+	}
+	var least int64
+	for i, c := range v.reads {
+		replid := c.remote.replid.Load()
+		if replid == nil || *replid != history {
+			return 0
+		}
+		if o := c.remote.offset.Load(); i == 0 || o < least {
+			least = o
+		}
+	}
+	return least
+}
+
+// moved keeps reads monotonic when they move between the local store and others.
+func (g *Gateway) moved(old, v *view) {
+	if old == nil || g.opt.Store == nil || v.localPrimary || old.localUsable == v.localUsable {
+		return
+	}
+	replid, offset := g.opt.Store.Position()
+	if !v.localUsable {
+		g.seen.raise(&replid, offset)
+		return
+	}
+	if seenReplid, seenOffset := g.seen.get(); seenReplid != nil {
+		var applied int64
+		if *seenReplid == replid {
+			applied = offset
+		}
+		g.ryw.record(seenReplid, seenOffset, applied, true, nil)
+	}
+}
+
+// Status is a snapshot for the console.
+func (g *Gateway) Status() GatewayStatus {
+	v := g.view.Load()
+	d := route(classRead, 0, false, sessionView{}, v)
+	topology, _ := g.opt.Source.Current()
+	st := GatewayStatus{
+		Node: g.opt.Node, Region: g.opt.Region, Revision: v.revision, Primary: v.primary, PrimaryRegion: v.primaryRegion,
+		PrimaryReachable: v.primaryReachable, PrimaryRTT: v.primaryRTT, ReadsFrom: d.node, Reason: d.reason,
+		HasStore: v.hasStore, Pending: int(g.ryw.count.Load()),
+	}
+	if v.hasStore {
+		st.Store = g.opt.Store.State()
+		st.Replid, st.Offset = g.opt.Store.Position()
+	}
+	g.mu.Lock()
+	st.Sessions = len(g.sessions)
+	g.mu.Unlock()
+	g.linkMu.Lock()
+	for l := range g.open {
+		if l.pinned {
+			st.Pinned++
+		} else {
+			st.Links++
+		}
+	}
+	g.linkMu.Unlock()
+	for _, m := range topology.Members {
+		n := NodeStatus{Node: m.Node, Region: m.Region, Primary: m.Node == topology.Primary, Replica: m.Replica}
+		if m.Node == g.opt.Node {
+			n.Reachable, n.Usable, n.Offset = true, v.localUsable, st.Offset
+		} else {
+			n.RTT, n.Reachable = g.opt.Mesh.RTT(m.Node)
+			if r := g.remote(m.Node); r != nil {
+				n.Usable, n.Offset = r.usable.Load() && n.Reachable, r.offset.Load()
+			}
+		}
+		st.Nodes = append(st.Nodes, n)
+	}
+	return st
+}

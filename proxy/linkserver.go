@@ -1,0 +1,345 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"respmesh/resp/command"
+	"respmesh/resp/frame"
+)
+
+// LinkServer answers other nodes' links: see the package comment for the protocol.
+type LinkServer struct {
+	opt   LinkOptions
+	log   *slog.Logger
+	table *table
+}
+
+// NewLinkServer makes a server; it has no state between calls of Serve.
+func NewLinkServer(opt LinkOptions) *LinkServer {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	return &LinkServer{opt: opt, log: opt.Log, table: newTable()}
+}
+
+// Serve accepts links until ctx ends, then closes them and waits for their goroutines.
+func (ls *LinkServer) Serve(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if !errors.Is(err, net.ErrClosed) {
+				ls.log.Warn("accept failed", "error", err)
+			}
+			return fmt.Errorf("accept link: %w", err)
+		}
+		wg.Go(func() {
+			l := &served{ls: ls, conn: conn, r: frame.NewReader(conn), spawn: wg.Go}
+			l.ctx, l.cancel = context.WithCancel(ctx)
+			closed := context.AfterFunc(l.ctx, func() { conn.Close() })
+			defer closed()
+			defer conn.Close()
+			defer l.cancel()
+			l.run()
+		})
+	}
+}
+
+// served is one connection of a LinkServer.
+type served struct {
+	ls     *LinkServer
+	conn   net.Conn
+	r      *frame.Reader
+	spawn  func(func())
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	store  Store
+	sc     StoreConn
+	out    *output // pinned only: pushes come between replies
+	replid string  // position that the other side was told last
+	offset int64
+	reqs   []command.Request
+	n      int
+	reply  []byte
+	head   []byte
+	hello  []byte // the reply to LINK, before everything else
+}
+
+// run reads the first commands, of which LINK or REPLICATE decides what the connection is.
+func (l *served) run() {
+	for {
+		var c frame.Command
+		if err := l.r.ReadCommand(&c); err != nil {
+			return
+		}
+		verb, name, ok := parseVerb(c.Args)
+		if !ok {
+			l.refuse("ERR expected RESPMESH LINK, REPLICATE or STATUS")
+			return
+		}
+		org, db, _ := strings.Cut(name, "/")
+		store, found := l.ls.opt.Lookup(org, db)
+		switch {
+		case !found:
+			l.refuse("ERR unknown database '" + name + "'")
+			return
+		case verb == "STATUS":
+			if _, err := l.conn.Write(appendStatus(nil, store)); err != nil {
+				return
+			}
+		case verb == "REPLICATE":
+			if _, err := l.conn.Write(frame.AppendSimple(nil, "OK")); err != nil || l.ls.opt.Replicate == nil {
+				return
+			}
+			if err := l.ls.opt.Replicate(l.ctx, org, db, l.conn, l.r); err != nil && l.ctx.Err() == nil {
+				l.ls.log.Info("replica left", "database", name, "from", l.conn.RemoteAddr(), "error", err)
+			}
+			return
+		case verb == "LINK" && len(c.Args) == 6:
+			l.store = store
+			l.link(string(c.Args[3]), string(c.Args[4]), string(c.Args[5]))
+			return
+		default:
+			l.refuse("ERR malformed RESPMESH " + verb)
+			return
+		}
+	}
+}
+
+func parseVerb(args [][]byte) (verb, name string, ok bool) {
+	if len(args) < 3 || !equalFold(args[0], "respmesh") {
+		return "", "", false
+	}
+	return strings.ToUpper(string(args[1])), string(args[2]), true
+}
+
+func (l *served) refuse(text string) { l.conn.Write(frame.AppendError(nil, text)) }
+
+// link serves commands from here on.
+func (l *served) link(protoArg, dbArg, mode string) {
+	proto, err1 := strconv.Atoi(protoArg)
+	db, err2 := strconv.Atoi(dbArg)
+	pinned := mode == "pinned"
+	if err := errors.Join(err1, err2); err != nil || proto != 2 && proto != 3 || !pinned && mode != "shared" {
+		l.refuse("ERR malformed RESPMESH LINK")
+		return
+	}
+	push := func([]byte) {}
+	if pinned {
+		l.out = newOutput(l.conn, 256<<20, l.spawn, func(cutReason) { l.cancel() })
+		push = l.out.push
+	}
+	l.sc = l.store.NewConn(push)
+	defer l.sc.Close()
+	prepare(l.ctx, l.sc, proto, db)
+	role := "replica"
+	if l.store.State().Primary {
+		role = "primary"
+	}
+	l.replid, l.offset = l.store.Position()
+	l.hello = fmt.Appendf(nil, "+OK %s %s %d\r\n", role, wordOr(l.replid, "?"), l.offset)
+	for {
+		if err := l.batch(); err != nil {
+			return
+		}
+		if err := l.r.Fill(); err != nil {
+			return
+		}
+	}
+}
+
+func wordOr(s, or string) string {
+	if s == "" {
+		return or
+	}
+	return s
+}
+
+// batch executes what is in the buffer and writes the replies.
+func (l *served) batch() error {
+	for {
+		if l.n == len(l.reqs) {
+			l.reqs = append(l.reqs, command.Request{})
+		}
+		req := &l.reqs[l.n]
+		ok, err := l.r.NextCommand(&req.Command)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		req.Spec = command.Lookup(req.Args)
+		switch {
+		case req.Spec == nil && equalFold(req.Args[0], "respmesh"):
+			l.execute()
+			l.reply = appendStatus(l.reply, l.store) // STATUS is all that may come here
+		case l.out != nil && l.special(req):
+		default:
+			l.n++
+		}
+		if l.n >= maxBatch || len(l.reply) >= 4*keepBuffer {
+			if err := l.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return l.flush()
+}
+
+// execute runs the commands collected so far.
+func (l *served) execute() {
+	if l.n == 0 {
+		return
+	}
+	if st := l.store.State(); !st.Primary && !st.Usable {
+		for range l.n {
+			l.reply = frame.AppendError(l.reply, "MASTERDOWN the replica on this node isn't usable: "+oneLine(st.Reason))
+		}
+	} else {
+		l.reply = l.sc.Do(l.ctx, l.reply, l.reqs[:l.n])
+	}
+	l.n = 0
+}
+
+func oneLine(s string) string { return strings.NewReplacer("\r", " ", "\n", " ").Replace(s) }
+
+// special executes what a pinned link does beyond batches: waiting, and subscribing.
+func (l *served) special(req *command.Request) bool {
+	e := l.ls.table.of(req.Spec)
+	switch {
+	case e.is(traitSubscribe | traitUnsubscribe):
+		held := clone(req)
+		l.execute()
+		if e.is(traitSubscribe) {
+			l.out.holdPushes()
+		}
+		l.reply = l.sc.Do(l.ctx, l.reply, []command.Request{held})
+		if e.is(traitSubscribe) {
+			l.flush()
+			l.out.release()
+		}
+	case e.is(traitBlocking), e.is(traitBlockOption) && hasBlock(req.Args):
+		held := clone(req)
+		if l.flush() != nil {
+			return true
+		}
+		ctx, cancel := context.WithCancel(l.ctx)
+		defer cancel()
+		stop := (&watcher{r: l.r, conn: l.conn}).start(cancel, func() bool { return false })
+		l.reply = l.sc.Do(ctx, l.reply, []command.Request{held})
+		if stop() {
+			l.cancel()
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// flush writes the replies, the store's position first if it has changed.
+func (l *served) flush() error {
+	l.execute()
+	if len(l.reply) == 0 && l.hello == nil {
+		return l.ctx.Err()
+	}
+	replid, offset := l.store.Position()
+	head := append(l.head[:0], l.hello...)
+	l.hello = nil
+	if replid != l.replid {
+		head = frame.AppendSimple(frame.AppendInt(frame.AppendSimple(frame.AppendAttribute(head, 2), "offset"), offset), "replid")
+		head = frame.AppendSimple(head, replid)
+	} else if offset != l.offset {
+		head = frame.AppendInt(frame.AppendSimple(frame.AppendAttribute(head, 1), "offset"), offset)
+	}
+	l.replid, l.offset = replid, offset
+	p := l.reply
+	if len(head) > 0 {
+		head = append(head, p...)
+		p = head
+	}
+	var err error
+	if l.out != nil {
+		l.out.deliver(p)
+		err = l.ctx.Err()
+	} else {
+		_, err = l.conn.Write(p)
+	}
+	l.head, l.reply = head[:0], l.reply[:0]
+	if cap(l.head) > 4*keepBuffer {
+		l.head = nil
+	}
+	if cap(l.reply) > 4*keepBuffer {
+		l.reply = nil
+	}
+	return err
+}
+
+// status is the reply to RESPMESH STATUS.
+type status struct {
+	role   string
+	usable bool
+	replid string
+	offset int64
+	heard  int64 // ms ago; -1: never
+}
+
+func appendStatus(dst []byte, store Store) []byte {
+	st := store.State()
+	replid, offset := store.Position()
+	role, usable, heard := "replica", int64(0), int64(-1)
+	if st.Primary {
+		role, heard = "primary", 0
+	} else if !st.LastHeard.IsZero() {
+		heard = max(0, time.Since(st.LastHeard).Milliseconds())
+	}
+	if st.Usable || st.Primary {
+		usable = 1
+	}
+	dst = frame.AppendBulkString(frame.AppendArray(dst, 5), role)
+	dst = frame.AppendBulkString(frame.AppendInt(dst, usable), replid)
+	return frame.AppendInt(frame.AppendInt(dst, offset), heard)
+}
+
+func parseStatus(raw []byte) (st status, ok bool) {
+	p := frame.Reply{Raw: raw}
+	if p.Kind() != frame.Array || p.Len() != 5 {
+		return st, false
+	}
+	i := 0
+	p.Each(func(v frame.Reply) bool {
+		n, _ := v.Int()
+		switch i {
+		case 0:
+			st.role = string(v.Text())
+		case 1:
+			st.usable = n == 1
+		case 2:
+			st.replid = string(v.Text())
+		case 3:
+			st.offset = n
+		case 4:
+			st.heard = n
+		}
+		i++
+		return true
+	})
+	return st, true
+}

@@ -1,0 +1,153 @@
+package proxy
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are the gateways' metrics. Several gateways share one: each adds its own labels.
+type Metrics struct {
+	commands     *prometheus.CounterVec
+	seconds      *prometheus.HistogramVec
+	sessions     *prometheus.GaugeVec
+	sessionsAll  *prometheus.CounterVec
+	cut          *prometheus.CounterVec
+	links        *prometheus.GaugeVec
+	linkFailures *prometheus.CounterVec
+	retries      *prometheus.CounterVec
+	errors       *prometheus.CounterVec
+	bytes        *prometheus.CounterVec
+	waits        *prometheus.CounterVec
+	waitSeconds  *prometheus.HistogramVec
+	pending      *prometheus.GaugeVec
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
+	base := []string{"database", "region"}
+	with := func(more ...string) []string { return append(append([]string(nil), base...), more...) }
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "respmesh", Name: name, Help: help}, with(labels...))
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "respmesh", Name: name, Help: help}, with(labels...))
+	}
+	m := &Metrics{
+		commands: counter("commands_total", "Commands by class and by the route they took.", "class", "route"),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "respmesh", Name: "command_seconds",
+			Help:    "Time from parsing to the reply: one sample per local batch, one per forwarded command.",
+			Buckets: prometheus.ExponentialBuckets(16e-6, 2, 18),
+		}, with("class", "route")),
+		sessions:     gauge("sessions", "Client connections open now."),
+		sessionsAll:  counter("sessions_opened_total", "Client connections accepted."),
+		cut:          counter("sessions_cut_total", "Client connections that were closed by the node.", "reason"),
+		links:        gauge("links", "Connections to other nodes open now.", "kind"),
+		linkFailures: counter("link_failures_total", "Connections to other nodes that were lost or couldn't be made."),
+		retries:      counter("read_retries_total", "Reads that were tried again on another node."),
+		errors:       counter("errors_total", "Errors made by the node itself.", "kind"),
+		bytes:        counter("client_bytes_total", "Bytes exchanged with clients.", "direction"),
+		waits:        counter("ryw_waits_total", "Reads of a key written through this node that the local copy hadn't applied yet.", "outcome"),
+		waitSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "respmesh", Name: "ryw_wait_seconds", Help: "How long such reads waited.",
+			Buckets: prometheus.ExponentialBuckets(16e-6, 2, 18),
+		}, base),
+		pending: gauge("ryw_pending_keys", "Keys remembered for read-your-writes."),
+	}
+	var err error
+	for _, c := range []prometheus.Collector{m.commands, m.seconds, m.sessions, m.sessionsAll, m.cut, m.links,
+		m.linkFailures, m.retries, m.errors, m.bytes, m.waits, m.waitSeconds, m.pending} {
+		err = errors.Join(err, reg.Register(c))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// meters are the metrics of one gateway with the labels resolved, so that the hot path only adds.
+type meters struct {
+	commands     [classCount][routeCount]prometheus.Counter
+	seconds      [classCount][routeCount]prometheus.Observer
+	sessions     prometheus.Gauge
+	sessionsAll  prometheus.Counter
+	cutSlow      prometheus.Counter
+	cutProtocol  prometheus.Counter
+	cutKilled    prometheus.Counter
+	cutFull      prometheus.Counter
+	cutLink      prometheus.Counter
+	linksShared  prometheus.Gauge
+	linksPinned  prometheus.Gauge
+	linkFailures prometheus.Counter
+	retries      prometheus.Counter
+	masterdown   prometheus.Counter
+	unknown      prometheus.Counter
+	bytesIn      prometheus.Counter
+	bytesOut     prometheus.Counter
+	waitLocal    prometheus.Counter
+	waitPrimary  prometheus.Counter
+	waitStale    prometheus.Counter
+	waitSeconds  prometheus.Observer
+	pending      prometheus.Gauge
+}
+
+func (m *Metrics) resolve(database, region string) *meters {
+	if m == nil {
+		m, _ = NewMetrics(prometheus.NewRegistry()) // a fresh registry has no duplicates
+	}
+	base := prometheus.Labels{"database": database, "region": region}
+	v := &meters{
+		sessions:     m.sessions.With(base),
+		sessionsAll:  m.sessionsAll.With(base),
+		linkFailures: m.linkFailures.With(base),
+		retries:      m.retries.With(base),
+		waitSeconds:  m.waitSeconds.With(base),
+		pending:      m.pending.With(base),
+	}
+	commands, seconds := m.commands.MustCurryWith(base), m.seconds.MustCurryWith(base)
+	for c := range classNames {
+		for r := range routeNames {
+			v.commands[c][r] = commands.WithLabelValues(classNames[c], routeNames[r])
+			v.seconds[c][r] = seconds.WithLabelValues(classNames[c], routeNames[r])
+		}
+	}
+	cut, links := m.cut.MustCurryWith(base), m.links.MustCurryWith(base)
+	v.cutSlow, v.cutProtocol, v.cutKilled = cut.WithLabelValues("slow"), cut.WithLabelValues("protocol"), cut.WithLabelValues("killed")
+	v.cutFull, v.cutLink = cut.WithLabelValues("limit"), cut.WithLabelValues("link")
+	v.linksShared, v.linksPinned = links.WithLabelValues("shared"), links.WithLabelValues("pinned")
+	errs, bytes, waits := m.errors.MustCurryWith(base), m.bytes.MustCurryWith(base), m.waits.MustCurryWith(base)
+	v.masterdown, v.unknown = errs.WithLabelValues("masterdown"), errs.WithLabelValues("unknownoutcome")
+	v.bytesIn, v.bytesOut = bytes.WithLabelValues("in"), bytes.WithLabelValues("out")
+	v.waitLocal, v.waitPrimary, v.waitStale = waits.WithLabelValues("local"), waits.WithLabelValues("primary"), waits.WithLabelValues("stale")
+	return v
+}
+
+// tally counts the commands of one batch without touching shared memory.
+type tally struct {
+	n   [classCount][routeCount]uint32
+	any bool
+}
+
+func (t *tally) add(c class, r routeKind) { t.n[c][r]++; t.any = true }
+
+// flush adds the counts and one latency sample for what was answered from here.
+func (t *tally) flush(m *meters, took time.Duration) {
+	if !t.any {
+		return
+	}
+	for c := range t.n {
+		for r, n := range t.n[c] {
+			if n == 0 {
+				continue
+			}
+			m.commands[c][r].Add(float64(n))
+			if routeKind(r) == routeStore {
+				m.seconds[c][r].Observe(took.Seconds())
+			}
+			t.n[c][r] = 0
+		}
+	}
+	t.any = false
+}

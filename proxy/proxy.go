@@ -1,0 +1,224 @@
+// Package proxy is the RESP gateway of one database on one node.
+//
+// Clients speak RESP2, RESP3 or inline commands to a [Gateway] and see one Redis. The gateway serves reads from
+// the nearest usable copy (its own store where there is one), forwards everything else to the primary over warm
+// links that its sessions share, and keeps the replies in the order of the requests whatever route each took.
+//
+// # Promises
+//
+//   - Replies come in request order; a command never overtakes an earlier one of its own session.
+//   - Writes are executed at most once: nothing is sent again after one of its bytes was handed to a socket. A write
+//     that didn't leave this node is answered MASTERDOWN, one whose outcome isn't known UNKNOWNOUTCOME.
+//   - Reads are tried once more on another node.
+//   - Every client of a node sees every write that was acknowledged through the node (see ryw.go), and what the node's
+//     clients have seen doesn't go back. READONLY asks for any copy, however stale; READWRITE for the primary; a
+//     session that said neither is in between: near, but with these promises. When neither the local copy catches up
+//     in time nor the primary can be reached, the read is served from the local copy: a region that was cut off
+//     goes on reading.
+//   - Memory is bounded: commands in flight per session and per link, and output that a client doesn't take.
+//
+// # Link protocol
+//
+// Gateways reach other nodes' stores through [LinkServer], over RESP on a connection of the mesh. The first command is one of
+//
+//	RESPMESH LINK <org>/<db> <proto> <dbindex> shared|pinned → +OK primary|replica <replid> <offset>
+//	RESPMESH REPLICATE <org>/<db>                            → +OK, then the connection speaks PSYNC
+//	RESPMESH STATUS <org>/<db>                               → *5: role, usable (0 or 1), replid, offset, ms since the primary was heard (-1: never)
+//
+// After LINK ordinary commands follow; they may be sent without waiting for its reply, since a refused LINK closes the
+// connection before any of them is executed. A shared link carries commands of many sessions, none of which
+// leaves state in the connection. A pinned link is a whole session: transactions, blocking commands, subscriptions.
+// Before the replies of a batch the server writes an attribute frame with the store's position if that has changed:
+//
+//	|1 +offset :<n>   or   |2 +offset :<n> +replid +<replid>
+//
+// The link takes STATUS at any time.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"respmesh/resp/command"
+	"respmesh/resp/frame"
+)
+
+// Store is the copy of the database on this node.
+type Store interface {
+	// NewConn opens a connection with Redis's session state of its own (database 0, RESP2). push receives
+	// asynchronous frames (messages, invalidations); it doesn't block and may be called from any goroutine.
+	NewConn(push func([]byte)) StoreConn
+	// Position is what was applied (replica) or written (primary). It is cheap: asked for each read.
+	Position() (replid string, offset int64)
+	// Wait returns nil once offset of this history is applied, and an error when ctx ends or the history is another.
+	Wait(ctx context.Context, replid string, offset int64) error
+	// State is cheap: asked for each batch that comes over a link.
+	State() StoreState
+}
+
+// StoreConn executes commands in order and appends one reply each. A blocking command blocks until it is ready, its
+// time-out is over or ctx ends.
+type StoreConn interface {
+	Do(ctx context.Context, dst []byte, reqs []command.Request) []byte
+	Close() error
+}
+
+// StoreState says what a store may be asked.
+type StoreState struct {
+	Primary bool
+	// Usable: a replica that finished its first sync and isn't broken. Being cut off from the primary doesn't end it;
+	// LastHeard together with Options.MaxLag does.
+	Usable    bool
+	LastHeard time.Time // from the primary; zero: never
+	Reason    string    // why it isn't usable
+}
+
+// Mesh reaches the other nodes.
+type Mesh interface {
+	// Dial connects to the node's [LinkServer].
+	Dial(ctx context.Context, node string) (net.Conn, error)
+	// RTT is the measured round-trip time; false when the node can't be reached at present.
+	RTT(node string) (time.Duration, bool)
+	// Changed is closed when the reachability of a node changes.
+	Changed() <-chan struct{}
+}
+
+// Topology says who holds the database. It is immutable.
+type Topology struct {
+	Revision uint64
+	Primary  string // node
+	Members  []Member
+}
+
+// Member is a node of the topology.
+type Member struct {
+	Node    string
+	Region  string
+	Replica bool // holds a replica
+}
+
+func (t *Topology) member(node string) (Member, bool) {
+	for _, m := range t.Members {
+		if m.Node == node {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// Source publishes the topology: the present one and a channel that is closed when it is replaced.
+type Source interface {
+	Current() (*Topology, <-chan struct{})
+}
+
+// Options configure a [Gateway].
+type Options struct {
+	Org, Database string
+	Node, Region  string
+	Store         Store // nil: no copy on this node
+	Mesh          Mesh
+	Source        Source
+	Password      string        // empty: none asked for
+	Near          time.Duration // remote replicas further away aren't read; 0: no bound
+	MaxLag        time.Duration // replicas that haven't heard the primary for longer aren't read; 0: no bound
+	Log           *slog.Logger
+	Metrics       *Metrics // nil: not published
+
+	Databases     int           // what SELECT accepts; default 16
+	MaxSessions   int           // default 10000
+	OutputLimit   int           // bytes a client may leave untaken before it is cut; default 256 MiB
+	LinksPerNode  int           // shared links per (node, protocol, database index); default 2
+	Limits        frame.Limits  // of commands; default frame.DefaultLimits
+	Version       string        // in HELLO; default 7.0.15
+	DialTimeout   time.Duration // default 1 s
+	StallTimeout  time.Duration // a link whose oldest command has had no answer for so long is given up; default 15 s
+	StatusEvery   time.Duration // how often remote replicas are asked for their state; default 300 ms
+	WaitBoundMin  time.Duration // bounds of the wait for read-your-writes: 2×RTT to the primary within…
+	WaitBoundMax  time.Duration // default 50 ms … 1 s
+	LargeCommand  int           // bytes from which a command travels on a connection of its own; default 1 MiB
+	WarmPinned    int           // idle connections kept ready for transactions and blocking commands; default 1
+	SessionWindow int           // forwarded commands in flight per session; default 4096
+}
+
+func (o *Options) setDefaults() error {
+	if o.Database == "" || o.Node == "" {
+		return errors.New("proxy: Options need Database and Node")
+	}
+	if o.Mesh == nil || o.Source == nil {
+		return errors.New("proxy: Options need Mesh and Source")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Limits == (frame.Limits{}) {
+		o.Limits = frame.DefaultLimits
+	}
+	def(&o.Databases, 16)
+	def(&o.MaxSessions, 10_000)
+	def(&o.OutputLimit, 256<<20)
+	def(&o.LinksPerNode, 2)
+	def(&o.Version, "7.0.15")
+	def(&o.DialTimeout, time.Second)
+	def(&o.StallTimeout, 15*time.Second)
+	def(&o.StatusEvery, 300*time.Millisecond)
+	def(&o.WaitBoundMin, 50*time.Millisecond)
+	def(&o.WaitBoundMax, time.Second)
+	def(&o.LargeCommand, 1<<20)
+	def(&o.WarmPinned, 1)
+	def(&o.SessionWindow, 4096)
+	return nil
+}
+
+func def[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+// LinkOptions configure a [LinkServer].
+type LinkOptions struct {
+	// Lookup finds the store of a database on this node.
+	Lookup func(org, db string) (Store, bool)
+	// Replicate serves a replica on a connection from here on; r holds what was read beyond the first command.
+	Replicate func(ctx context.Context, org, db string, conn net.Conn, r *frame.Reader) error
+	Log       *slog.Logger
+}
+
+// GatewayStatus is a snapshot for the console.
+type GatewayStatus struct {
+	Node, Region     string
+	Revision         uint64 // of the topology
+	Primary          string // node
+	PrimaryRegion    string
+	PrimaryReachable bool
+	PrimaryRTT       time.Duration
+	ReadsFrom        string // node that serves plain reads now
+	Reason           string // why
+	Sessions         int
+	Links            int
+	Pinned           int
+	HasStore         bool
+	Store            StoreState
+	Replid           string
+	Offset           int64
+	Pending          int // keys whose writes the local replica may not have applied yet
+	Nodes            []NodeStatus
+}
+
+// NodeStatus is what a gateway knows of another node.
+type NodeStatus struct {
+	Node, Region string
+	Primary      bool
+	Replica      bool
+	Reachable    bool
+	RTT          time.Duration
+	Usable       bool  // as last told over a link
+	Offset       int64 // as last seen on a link
+}
+
+// ErrClosed is returned by Serve on a closed gateway.
+var ErrClosed = errors.New("proxy: gateway closed")

@@ -1,0 +1,198 @@
+package proxy
+
+import (
+	"strconv"
+	"time"
+
+	"respmesh/resp/command"
+	"respmesh/resp/frame"
+)
+
+// forward sends a command over a shared link, or over the connection that holds the session's transaction.
+func (s *session) forward(w *work, req *command.Request, c class, t trait, d decision) {
+	var l *link
+	if d.kind == routePinned {
+		l = s.tx.pin.l
+		s.match(l)
+	} else {
+		if len(req.Raw) >= s.g.opt.LargeCommand {
+			s.exclusive(w, req, c, t, d, false)
+			return
+		}
+		l = s.g.shared(d.node, s.proto, s.db, int(s.id))
+	}
+	if l == nil {
+		s.unforwarded(w, req, c)
+		return
+	}
+	s.commit(w)
+	if !s.moveTo(l) {
+		return
+	}
+	s.send(l, s.newCall(w, req, c, t, d), req.Raw)
+}
+
+// unforwarded answers what couldn't even be queued. A read is served from the local copy if there is one.
+func (s *session) unforwarded(w *work, req *command.Request, c class) {
+	v := s.g.view.Load()
+	if c == classRead && v.localAny && !s.tx.pin.live() {
+		s.g.meters.waitStale.Inc()
+		if s.sc == nil || s.scProto != s.proto || s.scDB != s.db {
+			s.execute(w)
+			s.openStore()
+		}
+		w.enqueue()
+		return
+	}
+	s.g.meters.masterdown.Inc()
+	s.reply(w, downText(s.begin(w), v.primaryRegion))
+}
+
+// newCall makes a call of a request, with what is to be remembered when it is answered.
+func (s *session) newCall(w *work, req *command.Request, c class, t trait, d decision) *call {
+	k := newCall()
+	k.out, k.class, k.route, k.started = s.out, c, d.kind, time.Now()
+	k.proto, k.db, k.mute = s.proto, s.db, s.silent()
+	k.read = c == classRead && t&traitBlocking == 0 && d.kind != routePinned
+	k.blocks = t&traitBlocking != 0
+	if k.read {
+		k.raw = append(k.raw[:0], req.Raw...)
+	}
+	if t&(traitNoKeys|traitTx) == 0 && s.g.view.Load().replicas {
+		var ok bool
+		k.keys, w.keys, ok = s.g.keysOf(k.keys[:0], w.keys, req.Spec, req.Args, s.db)
+		k.all = !ok
+	}
+	return k
+}
+
+// moveTo waits, when the commands in flight are on another link, until they are answered: links don't keep order among
+// each other. False: the client is gone.
+func (s *session) moveTo(l *link) bool {
+	if s.last == l || s.last == nil {
+		s.last = l
+		return true
+	}
+	if !s.settle() {
+		return false
+	}
+	s.last = l
+	return true
+}
+
+// settle waits until nothing is in flight.
+func (s *session) settle() bool {
+	s.kick()
+	if !s.out.drain() {
+		s.leave = true
+		return false
+	}
+	s.last = nil
+	return true
+}
+
+// send gives the call its place in the order of replies and in the link.
+func (s *session) send(l *link, k *call, raw []byte) {
+	if all, _ := s.out.inFlight(); all >= s.g.opt.SessionWindow {
+		s.kick()
+	}
+	if !s.out.enqueue(k, s.g.opt.SessionWindow) {
+		s.leave = true
+		return
+	}
+	if err := l.send(k, raw); err != nil {
+		s.g.answerFailed(k, l.remote, err)
+		return
+	}
+	s.kickme = true
+}
+
+// match brings a connection of the session's own into the session's protocol and database.
+func (s *session) match(l *link) {
+	if l.proto != s.proto {
+		l.proto = s.proto
+		l.order("HELLO", strconv.Itoa(s.proto))
+	}
+	if l.db != s.db {
+		l.db = s.db
+		l.order("SELECT", strconv.Itoa(s.db))
+	}
+}
+
+// order sends a command of the gateway's own, whose reply nobody needs.
+func (l *link) order(args ...string) {
+	c := newCall()
+	c.fn = func([]byte, error) {}
+	if l.send(c, frame.AppendCommandString(nil, args...)) != nil {
+		c.free()
+	}
+}
+
+// blockRemote executes a command that may wait, on a connection of its own.
+func (s *session) blockRemote(w *work, req *command.Request, c class, t trait, d decision) {
+	s.exclusive(w, req, c, t, d, true)
+}
+
+// exclusive executes a command on a connection of its own, alone: after everything before it, before everything after
+// it. When the client leaves a command that waits, the connection is closed at once, lest an element be lost to nobody.
+func (s *session) exclusive(w *work, req *command.Request, c class, t trait, d decision, watch bool) {
+	s.commit(w)
+	if !s.settle() {
+		return
+	}
+	l := s.tx.pin.l
+	own := !s.tx.pin.live()
+	if own {
+		l = s.g.takePinned(d.node, s.proto, s.db)
+	}
+	if l == nil {
+		s.unforwarded(w, req, c)
+		return
+	}
+	s.match(l)
+	s.last = l
+	k := s.newCall(w, req, c, t, d)
+	s.send(l, k, req.Raw)
+	s.kick()
+	if watch {
+		stop := s.watch(func() { l.close(errClosing) })
+		s.settle()
+		s.leave = stop() || s.leave
+	} else {
+		s.settle()
+	}
+	s.last = nil
+	switch {
+	case s.leave:
+		l.close(errClosing)
+	case own:
+		l.whenIdle(s.g.givePinned)
+	}
+}
+
+// replica sends a read to the nearest replica that is known to be as far as it must.
+func (s *session) replica(w *work, req *command.Request, c class, t trait, v *view) {
+	var need int64
+	if s.mode == readNear && req.Is(command.FlagReadonly) {
+		var ok bool
+		w.hash, w.keys, ok = s.g.keysOf(w.hash[:0], w.keys, req.Spec, req.Args, s.db)
+		if ok {
+			need = s.g.ryw.need(0, w.hash)
+		} else {
+			need = s.g.ryw.needAll()
+		}
+	}
+	for _, r := range v.reads {
+		if s.mode == readAny || s.g.current(r.remote, need) {
+			s.forward(w, req, c, t, decision{kind: routeReplica, node: r.node})
+			return
+		}
+	}
+	if v.primaryReachable {
+		s.g.meters.waitPrimary.Inc()
+		s.forward(w, req, c, t, decision{kind: routePrimary, node: v.primary})
+		return
+	}
+	s.g.meters.waitStale.Inc()
+	s.forward(w, req, c, t, decision{kind: routeReplica, node: v.reads[0].node})
+}

@@ -1,0 +1,319 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"respmesh/resp/command"
+	"respmesh/resp/frame"
+)
+
+// session is one client connection. All that isn't said to be shared belongs to its goroutine (run).
+type session struct {
+	g      *Gateway
+	id     int64
+	conn   net.Conn
+	out    *output
+	r      *frame.Reader
+	ctx    context.Context
+	cancel context.CancelFunc
+	since  time.Time
+
+	authed  bool
+	proto   int
+	db      int
+	mode    readMode
+	mute    bool // CLIENT REPLY OFF
+	skip    bool // CLIENT REPLY SKIP: the next command
+	closing bool // after what was answered
+	leave   bool // at once
+
+	sc      StoreConn // opened by the first command for the local store
+	scProto int       // what sc was told last
+	scDB    int
+	tx      tx
+	sub     subscriptions
+
+	last   *link // where the forwarded commands in flight are
+	kickme bool  // last has commands that weren't kicked
+
+	mu      sync.Mutex // guards what CLIENT LIST of other sessions reads
+	name    string
+	libName string
+	libVer  string
+
+	seenDB     atomic.Int32
+	seenProto  atomic.Int32
+	lastCmd    atomic.Pointer[command.Spec]
+	lastActive atomic.Int64
+	bytesOut   int64
+}
+
+// work is what a session needs while it has something to do; idle sessions hold none.
+type work struct {
+	cur   command.Request   // being handled
+	reqs  []command.Request // reqs[:n] wait for the local store
+	n     int
+	out   []byte // the session's own replies, not delivered yet
+	keys  []command.Key
+	hash  []uint64
+	tally tally
+}
+
+var works = sync.Pool{New: func() any { return &work{reqs: make([]command.Request, 0, 8)} }}
+
+// maxBatch bounds how many commands the local store executes at once.
+const maxBatch = 128
+
+// enqueue moves the command at hand into the batch. Its place keeps the memory of the one that was there before.
+func (w *work) enqueue() {
+	if w.n == len(w.reqs) {
+		w.reqs = append(w.reqs, command.Request{})
+	}
+	w.reqs[w.n], w.cur = w.cur, w.reqs[w.n]
+	w.n++
+}
+
+func newSession(g *Gateway, id int64, conn net.Conn) *session {
+	s := &session{g: g, id: id, conn: conn, r: frame.NewReader(conn), proto: 2, since: time.Now(), authed: g.opt.Password == ""}
+	s.ctx, s.cancel = context.WithCancel(g.ctx)
+	s.out = newOutput(conn, g.opt.OutputLimit, g.wg.Go, s.wasCut)
+	s.r.SetLimits(g.opt.Limits)
+	if !s.authed {
+		s.r.SetLimits(frame.PreAuthLimits)
+	}
+	s.seenProto.Store(2)
+	s.lastActive.Store(s.since.UnixNano())
+	return s
+}
+
+// wasCut is told by the output that it closed the connection.
+func (s *session) wasCut(reason cutReason) {
+	s.cancel()
+	switch reason {
+	case cutSlow:
+		s.g.meters.cutSlow.Inc()
+		s.g.log.Warn("client cut: it doesn't read its replies", "client", s.conn.RemoteAddr(), "limit", s.g.opt.OutputLimit)
+	case cutKilled:
+		s.g.meters.cutKilled.Inc()
+	}
+}
+
+// kill ends the session from another goroutine.
+func (s *session) kill(reason cutReason) { s.out.cut(reason) }
+
+// run serves the client until it leaves.
+func (s *session) run() {
+	defer s.end()
+	for !s.closing && !s.leave {
+		if err := s.r.Fill(); err != nil {
+			if s.g.draining.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			}
+			s.leave = true
+			break
+		}
+		w := works.Get().(*work)
+		s.process(w)
+		w.n = 0
+		if cap(w.reqs) <= maxBatch*2 && cap(w.out) <= 4*keepBuffer {
+			w.out = w.out[:0]
+			works.Put(w)
+		}
+		if s.g.draining.Load() {
+			break
+		}
+	}
+}
+
+// end gives everything back.
+func (s *session) end() {
+	if s.leave {
+		s.out.cut(cutLocal)
+	} else {
+		s.out.finish(5 * time.Second)
+	}
+	s.cancel()
+	s.tx.pin.discard()
+	s.sub.close()
+	s.closeStore()
+	s.countOut()
+}
+
+// countOut adds what was written to the client since the last time.
+func (s *session) countOut() {
+	if total := s.out.total(); total != s.bytesOut {
+		s.g.meters.bytesOut.Add(float64(total - s.bytesOut))
+		s.bytesOut = total
+	}
+}
+
+// process executes everything that is in the buffer.
+func (s *session) process(w *work) {
+	began := time.Now()
+	s.lastActive.Store(began.UnixNano())
+	before := s.r.Consumed()
+	for !s.closing && !s.leave {
+		req := &w.cur
+		ok, err := s.r.NextCommand(&req.Command)
+		if err != nil {
+			s.protocolError(w, err)
+			break
+		}
+		if !ok {
+			break
+		}
+		req.Spec = command.Lookup(req.Args)
+		s.handle(w, req)
+		if w.n >= maxBatch || len(w.out) >= keepBuffer {
+			s.commit(w)
+		}
+	}
+	s.commit(w)
+	s.kick()
+	s.g.meters.bytesIn.Add(float64(s.r.Consumed() - before))
+	s.countOut()
+	w.tally.flush(s.g.meters, time.Since(began))
+}
+
+// commit executes the batch and delivers all replies so far.
+func (s *session) commit(w *work) {
+	s.execute(w)
+	if len(w.out) > 0 {
+		s.out.deliver(w.out)
+		w.out = w.out[:0]
+	}
+}
+
+// kick makes forwarded commands travel.
+func (s *session) kick() {
+	if s.kickme {
+		s.last.kick()
+		s.kickme = false
+	}
+}
+
+func (s *session) protocolError(w *work, err error) {
+	s.execute(w)
+	if p, ok := errors.AsType[*frame.ProtocolError](err); ok {
+		w.out = p.AppendReply(w.out)
+		s.g.meters.cutProtocol.Inc()
+		s.g.log.Debug("client sent what isn't RESP", "client", s.conn.RemoteAddr(), "error", p.Reason)
+	}
+	s.closing = true
+}
+
+// handle routes one command. What it is given aliases the reader's buffer: valid until the next Fill.
+func (s *session) handle(w *work, req *command.Request) {
+	e := s.g.table.of(req.Spec)
+	if !s.authed && !(req.Spec != nil && req.Is(command.FlagNoAuth)) {
+		if command.IsHTTP(req.Args) {
+			s.leave = true
+			return
+		}
+		s.reply(w, frame.AppendError(s.begin(w), "NOAUTH Authentication required."))
+		return
+	}
+	if s.sub.restricts(s, e, req.Spec) {
+		s.execute(w)
+		s.sub.refuse(s, w, req)
+		return
+	}
+	if s.tx.active() || e.is(traitTx) {
+		if s.transaction(w, req, e) {
+			return
+		}
+	}
+	c, t := e.class, e.traits
+	if t&traitBlockOption != 0 && hasBlock(req.Args) {
+		t |= traitBlocking
+	}
+	v := s.g.view.Load()
+	sv := sessionView{mode: s.mode, pinned: s.tx.pin.live()}
+	if s.last != nil {
+		if all, writes := s.out.inFlight(); writes > 0 {
+			sv.unanswered = true
+		} else if all == 0 {
+			s.last = nil
+		}
+	}
+	d := route(c, t, e.self != nil, sv, v)
+	w.tally.add(c, d.kind)
+	switch d.kind {
+	case routeSelf:
+		s.execute(w)
+		s.answer(w, req, e)
+	case routeNone:
+		s.nowhere(w, req, c, v)
+	case routeStore:
+		s.local(w, req, c, t, v)
+	case routeReplica:
+		s.replica(w, req, c, t, v)
+	case routePrimary:
+		s.forward(w, req, c, t, d)
+	case routePinned:
+		switch {
+		case t&(traitSubscribe|traitUnsubscribe) != 0:
+			s.subscribeRemote(w, req, t, d)
+		case t&traitBlocking != 0:
+			s.blockRemote(w, req, c, t, d)
+		case s.tx.pin.live():
+			s.forward(w, req, c, t, d)
+		default:
+			s.reply(w, frame.AppendError(s.begin(w), "ERR "+req.Name+" is not available on a node without a copy"))
+		}
+	}
+}
+
+// begin is where the session's next own reply is appended, after those of the batch.
+func (s *session) begin(w *work) []byte {
+	s.execute(w)
+	return w.out
+}
+
+// reply takes back what begin gave, with one reply more.
+func (s *session) reply(w *work, out []byte) {
+	if s.silent() {
+		return
+	}
+	w.out = out
+}
+
+// silent says whether the command at hand gets no reply (CLIENT REPLY).
+func (s *session) silent() bool {
+	if s.skip {
+		s.skip = false
+		return true
+	}
+	return s.mute
+}
+
+// answer has the session itself answer, and takes the reply back if the client doesn't want it.
+func (s *session) answer(w *work, req *command.Request, e *entry) {
+	muted, skip, n := s.mute, s.skip, len(w.out)
+	s.skip = false
+	if !req.ArityOK(len(req.Args)) {
+		w.out = frame.AppendError(w.out, command.ArityError(req.Spec))
+	} else {
+		e.self(s, w, req.Args)
+	}
+	if muted && s.mute || skip {
+		w.out = w.out[:min(n, len(w.out))]
+	}
+}
+
+// nowhere answers a command that has no route.
+func (s *session) nowhere(w *work, req *command.Request, c class, v *view) {
+	if c == classRefused {
+		s.tx.spoil()
+		s.reply(w, frame.AppendError(s.begin(w), "NOPERM this user has no permissions to run the '"+req.Name+"' command"))
+		return
+	}
+	s.g.meters.masterdown.Inc()
+	s.reply(w, downText(s.begin(w), v.primaryRegion))
+}

@@ -1,0 +1,156 @@
+package proxy
+
+import (
+	"respmesh/resp/command"
+)
+
+// class is what a command needs, as resp/command has it; unknown commands count as primary-only.
+type class uint8
+
+const (
+	classLocal class = iota
+	classRead
+	classWrite
+	classPrimaryOnly
+	classPinned
+	classRefused
+	classCount
+)
+
+var classNames = [classCount]string{"local", "read", "write", "primary_only", "pinned", "refused"}
+
+// trait is what the gateway must know of a command beyond its class.
+type trait uint16
+
+const (
+	traitBlocking    trait = 1 << iota // may wait in the store
+	traitBlockOption                   // may wait if it has a BLOCK option
+	traitSubscribe                     //
+	traitUnsubscribe                   //
+	traitMulti                         //
+	traitExec                          //
+	traitDiscard                       //
+	traitWatch                         //
+	traitUnwatch                       //
+	traitHere                          // asks about this node's own store (PUBSUB, MONITOR)
+	traitNoKeys                        // changes no key although it isn't a read (PUBLISH)
+	traitSelect                        //
+)
+
+const traitTx = traitMulti | traitExec | traitDiscard | traitWatch | traitUnwatch
+
+// entry is the gateway's knowledge of one command, by command.Spec.ID.
+type entry struct {
+	class  class
+	traits trait
+	self   selfFunc // answers it without a store
+}
+
+func (e *entry) is(t trait) bool { return e.traits&t != 0 }
+
+// table is made once per gateway and never changed.
+type table struct {
+	entries [command.Count]entry
+	unknown entry
+}
+
+func (t *table) of(s *command.Spec) *entry {
+	if s == nil {
+		return &t.unknown
+	}
+	return &t.entries[s.ID]
+}
+
+func newTable() *table {
+	t := &table{unknown: entry{class: classPrimaryOnly}}
+	self := selfFuncs()
+	for s := range command.All() {
+		e := &t.entries[s.ID]
+		e.class = classOf(s.Class)
+		e.traits = traitsOf(s)
+		if e.class == classLocal {
+			e.self = self[s.Name]
+		}
+	}
+	return t
+}
+
+func classOf(c command.Class) class {
+	switch c {
+	case command.Local:
+		return classLocal
+	case command.Read:
+		return classRead
+	case command.Write:
+		return classWrite
+	case command.Pinned:
+		return classPinned
+	case command.Refused:
+		return classRefused
+	}
+	return classPrimaryOnly
+}
+
+func traitsOf(s *command.Spec) trait {
+	switch s.Name {
+	case "subscribe", "psubscribe", "ssubscribe":
+		return traitSubscribe
+	case "unsubscribe", "punsubscribe", "sunsubscribe":
+		return traitUnsubscribe
+	case "multi":
+		return traitMulti
+	case "exec":
+		return traitExec
+	case "discard":
+		return traitDiscard
+	case "watch":
+		return traitWatch
+	case "unwatch":
+		return traitUnwatch
+	case "select":
+		return traitSelect
+	case "publish", "spublish", "script", "script|load", "script|flush", "script|exists":
+		return traitNoKeys
+	case "pubsub", "pubsub|channels", "pubsub|numpat", "pubsub|numsub", "pubsub|shardchannels", "pubsub|shardnumsub":
+		return traitHere | traitNoKeys
+	case "xread", "xreadgroup":
+		return traitBlockOption
+	case "monitor":
+		return traitHere
+	case "wait", "waitaof":
+		return traitBlocking | traitNoKeys
+	}
+	if s.Is(command.FlagBlocking) {
+		return traitBlocking
+	}
+	return 0
+}
+
+// hasBlock says whether XREAD or XREADGROUP was given BLOCK.
+func hasBlock(args [][]byte) bool {
+	for _, a := range args[1:] {
+		switch {
+		case equalFold(a, "block"):
+			return true
+		case equalFold(a, "streams"):
+			return false
+		}
+	}
+	return false
+}
+
+// equalFold compares with a lower-case ASCII word.
+func equalFold(b []byte, lower string) bool {
+	if len(b) != len(lower) {
+		return false
+	}
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}

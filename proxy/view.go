@@ -1,0 +1,171 @@
+package proxy
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// remote is what is known of another node's store, from STATUS and from the positions on links.
+type remote struct {
+	node   string
+	region string
+	usable atomic.Bool
+	offset atomic.Int64 // highest seen of history *replid
+	replid atomic.Pointer[string]
+	heard  atomic.Int64 // unix ms when it last heard the primary; 0: never
+	asking atomic.Bool  // a STATUS is on its way
+}
+
+// observe notes a position that came over a link.
+func (r *remote) observe(replid *string, offset int64) {
+	if old := r.replid.Load(); old == nil || old != replid && *old != *replid {
+		r.replid.Store(replid)
+		r.offset.Store(offset)
+		return
+	}
+	raise(&r.offset, offset)
+}
+
+func raise(a *atomic.Int64, to int64) {
+	for {
+		old := a.Load()
+		if old >= to || a.CompareAndSwap(old, to) {
+			return
+		}
+	}
+}
+
+// candidate is a replica that reads may use.
+type candidate struct {
+	node   string
+	rtt    time.Duration
+	remote *remote
+}
+
+// view is what routing looks at: immutable, replaced as a whole.
+type view struct {
+	revision uint64
+	self     string
+
+	hasStore     bool
+	localPrimary bool
+	localUsable  bool // reads may use the local store (it is the primary, or a usable replica)
+	localAny     bool // the local store holds data, however stale
+	localReason  string
+
+	primary          string
+	primaryRegion    string
+	primaryReachable bool
+	primaryRTT       time.Duration
+
+	replicas   bool        // there is one anywhere
+	reads      []candidate // remote replicas near enough, the nearest first
+	whyPrimary string      // why reads go to the primary when reads is empty
+}
+
+// viewInput is everything a view is made from.
+type viewInput struct {
+	topology *Topology
+	self     string
+	hasStore bool
+	state    StoreState
+	now      time.Time
+	near     time.Duration
+	maxLag   time.Duration
+	rtt      func(node string) (time.Duration, bool)
+	remotes  map[string]*remote
+	previous *view
+}
+
+// buildView is pure but for the clock and the measurements in its input.
+func buildView(in viewInput) *view {
+	v := &view{revision: in.topology.Revision, self: in.self, hasStore: in.hasStore, primary: in.topology.Primary}
+	if m, ok := in.topology.member(v.primary); ok {
+		v.primaryRegion = m.Region
+	}
+	v.localPrimary = in.hasStore && v.primary == in.self
+	if v.localPrimary {
+		v.primaryReachable = true
+	} else {
+		v.primaryRTT, v.primaryReachable = in.rtt(v.primary)
+	}
+	v.setLocal(in)
+	v.whyPrimary = "no replica is near"
+	for _, m := range in.topology.Members {
+		v.replicas = v.replicas || m.Replica && m.Node != v.primary
+		if !m.Replica || m.Node == in.self || m.Node == v.primary {
+			continue
+		}
+		if c, ok := v.candidate(in, m); ok {
+			v.reads = append(v.reads, c)
+		}
+	}
+	slices.SortFunc(v.reads, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.rtt, b.rtt), cmp.Compare(a.node, b.node))
+	})
+	v.keepFirst(in.previous)
+	return v
+}
+
+func (v *view) setLocal(in viewInput) {
+	s := in.state
+	switch {
+	case !in.hasStore:
+		v.localReason = "no copy on this node"
+	case v.localPrimary:
+		v.localUsable, v.localAny = true, true
+	case !s.Usable:
+		v.localAny = !s.LastHeard.IsZero()
+		v.localReason = cmp.Or(s.Reason, "the local replica isn't usable")
+	case in.maxLag > 0 && !s.Primary && in.now.Sub(s.LastHeard) > in.maxLag:
+		v.localAny = true
+		v.localReason = "the local replica hasn't heard the primary within max_lag"
+	default:
+		v.localUsable, v.localAny = true, true
+	}
+}
+
+// candidate applies the rules of nearness: usable, reachable, within near, and nearer than the primary.
+func (v *view) candidate(in viewInput, m Member) (candidate, bool) {
+	r := in.remotes[m.Node]
+	if r == nil || !r.usable.Load() {
+		return candidate{}, false
+	}
+	if in.maxLag > 0 && in.now.Sub(time.UnixMilli(r.heard.Load())) > in.maxLag {
+		return candidate{}, false
+	}
+	rtt, ok := in.rtt(m.Node)
+	if !ok || in.near > 0 && rtt > in.near || v.primaryReachable && rtt >= v.primaryRTT {
+		return candidate{}, false
+	}
+	return candidate{node: m.Node, rtt: rtt, remote: r}, true
+}
+
+// keepFirst is the hysteresis: who served the reads until now stays, unless another is nearer by more than the band.
+func (v *view) keepFirst(previous *view) {
+	if previous == nil || len(previous.reads) == 0 || len(v.reads) < 2 {
+		return
+	}
+	i := slices.IndexFunc(v.reads, func(c candidate) bool { return c.node == previous.reads[0].node })
+	if i <= 0 || v.reads[i].rtt > v.reads[0].rtt+band(v.reads[0].rtt) {
+		return
+	}
+	c := v.reads[i]
+	v.reads = slices.Insert(slices.Delete(v.reads, i, i+1), 0, c)
+}
+
+// band is the difference in round-trip times that isn't worth a change of node.
+func band(best time.Duration) time.Duration { return max(time.Millisecond, best/5) }
+
+func (v *view) waitBound(lo, hi time.Duration) time.Duration {
+	return min(max(2*v.primaryRTT, lo), hi)
+}
+
+// same says whether nothing changed that anybody would want to be told of.
+func (v *view) same(o *view) bool {
+	return o != nil && v.revision == o.revision && v.localUsable == o.localUsable && v.localPrimary == o.localPrimary &&
+		v.primary == o.primary && v.primaryReachable == o.primaryReachable &&
+		slices.EqualFunc(v.reads, o.reads, func(a, b candidate) bool { return a.node == b.node })
+}
