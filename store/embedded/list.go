@@ -1,0 +1,634 @@
+package embedded
+
+import (
+	"math"
+	"strconv"
+)
+
+func listCommands() []registration {
+	return []registration{
+		{name: "lpush", handle: func(x *call) { pushGeneric(x, true, false) }},
+		{name: "rpush", handle: func(x *call) { pushGeneric(x, false, false) }},
+		{name: "lpushx", handle: func(x *call) { pushGeneric(x, true, true) }},
+		{name: "rpushx", handle: func(x *call) { pushGeneric(x, false, true) }},
+		{name: "lpop", handle: func(x *call) { popGeneric(x, true) }},
+		{name: "rpop", handle: func(x *call) { popGeneric(x, false) }},
+		{name: "llen", handle: llenCommand},
+		{name: "lindex", handle: lindexCommand},
+		{name: "lset", handle: lsetCommand},
+		{name: "linsert", handle: linsertCommand},
+		{name: "lrange", handle: lrangeCommand},
+		{name: "ltrim", handle: ltrimCommand},
+		{name: "lrem", handle: lremCommand},
+		{name: "lpos", handle: lposCommand},
+		{name: "lmove", handle: lmoveCommand},
+		{name: "rpoplpush", handle: func(x *call) { x.moveElement(x.args[1], x.args[2], false, true) }},
+		{name: "lmpop", handle: func(x *call) { lmpopGeneric(x, 1, 0, false) }},
+		{name: "blpop", handle: func(x *call) { bpopGeneric(x, true) }},
+		{name: "brpop", handle: func(x *call) { bpopGeneric(x, false) }},
+		{name: "blmove", handle: blmoveCommand},
+		{name: "brpoplpush", handle: brpoplpushCommand},
+		{name: "blmpop", handle: blmpopCommand},
+		{name: "sort", handle: sortCommand},
+		{name: "sort_ro", handle: sortCommand},
+	}
+}
+
+func (x *call) readList(key []byte) (l *listValue, ok bool) {
+	o, ok := x.readKind(key, kindList)
+	if o == nil {
+		return nil, ok
+	}
+	return o.list(), true
+}
+
+func (l *listValue) push(v []byte, front bool) {
+	if front {
+		l.pushFront(v)
+	} else {
+		l.pushBack(v)
+	}
+}
+
+// end is the value at one end of a list that isn't empty; drop takes it away.
+func (l *listValue) end(front bool) lpValue {
+	if front {
+		return l.front()
+	}
+	return l.back()
+}
+
+func (l *listValue) drop(front bool) {
+	if front {
+		l.dropFront()
+	} else {
+		l.dropBack()
+	}
+}
+
+// popped replies a value and takes it off the list.
+func (x *call) popped(l *listValue, front bool) {
+	x.value(l.end(front))
+	l.drop(front)
+	x.dirty++
+}
+
+// poppedMany replies an array of n values and takes them off.
+func (x *call) poppedMany(l *listValue, n int, front bool) {
+	x.array(n)
+	if n < l.len() {
+		for range n {
+			x.popped(l, front)
+		}
+		return
+	}
+	from := 0
+	if !front {
+		from = l.len() - 1
+	}
+	l.walk(from, n, !front, func(v lpValue) bool { x.value(v); return true })
+	l.removeRange(0, n)
+	x.dirty += n
+}
+
+// argSide reads LEFT or RIGHT.
+func (x *call) argSide(b []byte) (front, ok bool) {
+	switch {
+	case is(b, "LEFT"):
+		return true, true
+	case is(b, "RIGHT"):
+		return false, true
+	}
+	x.syntax()
+	return false, false
+}
+
+func pushGeneric(x *call, front, onlyExisting bool) {
+	key := x.args[1]
+	o, ok := x.writeKind(key, kindList)
+	if !ok {
+		return
+	}
+	if o == nil && onlyExisting {
+		x.int(0)
+		return
+	}
+	l := newList()
+	if o != nil {
+		l = o.list()
+	}
+	for _, v := range x.args[2:] {
+		l.push(v, front)
+	}
+	x.dirty += len(x.args) - 2
+	x.int(int64(l.len()))
+	x.saved(key, o, listPayload(l))
+}
+
+func popGeneric(x *call, front bool) {
+	if len(x.args) > 3 {
+		x.errf("ERR wrong number of arguments for '%s' command", x.spec.Name)
+		return
+	}
+	key := x.args[1]
+	count, counted := int64(0), len(x.args) == 3
+	if counted {
+		var ok bool
+		if count, ok = x.argRange(x.args[2], 0, math.MaxInt64, "ERR value is out of range, must be positive"); !ok {
+			return
+		}
+	}
+	o, ok := x.writeKind(key, kindList)
+	switch {
+	case !ok:
+	case o == nil && counted:
+		x.nullArray()
+	case o == nil:
+		x.null()
+	case !counted:
+		x.popped(o.list(), front)
+		x.shrunk(key, o)
+	case count == 0:
+		x.array(0)
+	default:
+		x.poppedMany(o.list(), int(min(count, int64(o.list().len()))), front)
+		x.shrunk(key, o)
+	}
+}
+
+func llenCommand(x *call) {
+	l, ok := x.readList(x.args[1])
+	switch {
+	case !ok:
+	case l == nil:
+		x.int(0)
+	default:
+		x.int(int64(l.len()))
+	}
+}
+
+func lindexCommand(x *call) {
+	l, ok := x.readList(x.args[1])
+	if !ok {
+		return
+	}
+	if l == nil {
+		x.null()
+		return
+	}
+	i, ok := x.argInt(x.args[2])
+	if !ok {
+		return
+	}
+	if i < 0 {
+		i += int64(l.len())
+	}
+	if i < 0 || i >= int64(l.len()) {
+		x.null()
+		return
+	}
+	x.value(l.at(int(i)))
+}
+
+func lsetCommand(x *call) {
+	key := x.args[1]
+	o, ok := x.writeKind(key, kindList)
+	if !ok {
+		return
+	}
+	if o == nil {
+		x.err(errNoSuchKey)
+		return
+	}
+	i, ok := x.argInt(x.args[2])
+	if !ok {
+		return
+	}
+	l := o.list()
+	if i < 0 {
+		i += int64(l.len())
+	}
+	if i < 0 || i >= int64(l.len()) {
+		x.err(errOutOfRange)
+		return
+	}
+	l.set(int(i), x.args[3])
+	x.touch(key, o)
+	x.dirty++
+	x.ok()
+}
+
+func linsertCommand(x *call) {
+	after := is(x.args[2], "AFTER")
+	if !after && !is(x.args[2], "BEFORE") {
+		x.syntax()
+		return
+	}
+	key := x.args[1]
+	o, ok := x.writeKind(key, kindList)
+	if !ok {
+		return
+	}
+	if o == nil {
+		x.int(0)
+		return
+	}
+	l := o.list()
+	at, i := -1, 0
+	pivot := newLPKey(x.args[3])
+	l.each(func(v lpValue) bool {
+		if v.is(&pivot) {
+			at = i
+		}
+		i++
+		return at < 0
+	})
+	if at < 0 {
+		x.int(-1)
+		return
+	}
+	if after {
+		at++
+	}
+	l.insert(at, x.args[4])
+	x.touch(key, o)
+	x.dirty++
+	x.int(int64(l.len()))
+}
+
+// clampRange turns a range with negative indexes into [start, start+n) of length elements.
+func clampRange(start, end int64, length int) (from, n int) {
+	size := int64(length)
+	if start < 0 {
+		start = max(start+size, 0)
+	}
+	if end < 0 {
+		end = max(end+size, -1)
+	}
+	if start > end || start >= size {
+		return 0, 0
+	}
+	end = min(end, size-1)
+	return int(start), int(end - start + 1)
+}
+
+func (x *call) argPair(a, b []byte) (i, j int64, ok bool) {
+	if i, ok = x.argInt(a); !ok {
+		return 0, 0, false
+	}
+	j, ok = x.argInt(b)
+	return i, j, ok
+}
+
+func lrangeCommand(x *call) {
+	start, end, ok := x.argPair(x.args[2], x.args[3])
+	if !ok {
+		return
+	}
+	l, ok := x.readList(x.args[1])
+	switch {
+	case !ok:
+	case l == nil:
+		x.array(0)
+	default:
+		from, n := clampRange(start, end, l.len())
+		x.array(n)
+		l.walk(from, n, false, func(v lpValue) bool { x.value(v); return true })
+	}
+}
+
+func ltrimCommand(x *call) {
+	start, end, ok := x.argPair(x.args[2], x.args[3])
+	if !ok {
+		return
+	}
+	key := x.args[1]
+	o, ok := x.writeKind(key, kindList)
+	if !ok {
+		return
+	}
+	if o != nil {
+		l := o.list()
+		from, n := clampRange(start, end, l.len())
+		before := l.len()
+		l.removeRange(from+n, before-from-n)
+		l.removeRange(0, from)
+		x.shrunk(key, o)
+		x.dirty += before - n
+	}
+	x.ok()
+}
+
+func lremCommand(x *call) {
+	count, ok := x.argRange(x.args[2], -math.MaxInt64, math.MaxInt64, "")
+	if !ok {
+		return
+	}
+	key := x.args[1]
+	o, ok := x.writeKind(key, kindList)
+	if !ok {
+		return
+	}
+	removed := 0
+	if o != nil {
+		removed = o.list().removeEqual(x.args[3], int(max(count, -count)), count < 0)
+		if removed > 0 {
+			x.shrunk(key, o)
+			x.dirty += removed
+		}
+	}
+	x.int(int64(removed))
+}
+
+func lposCommand(x *call) {
+	rank, count, maxlen := int64(1), int64(-1), int64(0)
+	for i := 3; i < len(x.args); i += 2 {
+		if i+1 >= len(x.args) {
+			x.syntax()
+			return
+		}
+		v, ok := x.args[i+1], true
+		switch {
+		case is(x.args[i], "RANK"):
+			rank, ok = x.argRange(v, -math.MaxInt64, math.MaxInt64, "")
+			if ok && rank == 0 {
+				x.err("ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... " +
+					"or use negative to start from the end of the list")
+				return
+			}
+		case is(x.args[i], "COUNT"):
+			count, ok = x.argRange(v, 0, math.MaxInt64, "ERR COUNT can't be negative")
+		case is(x.args[i], "MAXLEN"):
+			maxlen, ok = x.argRange(v, 0, math.MaxInt64, "ERR MAXLEN can't be negative")
+		default:
+			x.syntax()
+			return
+		}
+		if !ok {
+			return
+		}
+	}
+	l, ok := x.readList(x.args[1])
+	if !ok {
+		return
+	}
+	if l == nil {
+		if count >= 0 {
+			x.array(0)
+		} else {
+			x.null()
+		}
+		return
+	}
+	found := lpos(l, x.args[2], rank, max(count, 0), maxlen, count < 0)
+	switch {
+	case count >= 0:
+		x.array(len(found))
+		for _, i := range found {
+			x.int(i)
+		}
+	case len(found) > 0:
+		x.int(found[0])
+	default:
+		x.null()
+	}
+}
+
+// lpos finds the indexes of values that equal v: from the rank-th match on, backwards if rank is negative, at most
+// count (0: all) or one, among the first maxlen (0: all) values looked at.
+func lpos(l *listValue, v []byte, rank, count, maxlen int64, one bool) (found []int64) {
+	k := newLPKey(v)
+	reverse := rank < 0
+	if reverse {
+		rank = -rank
+	}
+	n := int64(l.len())
+	i, step := int64(0), int64(1)
+	if reverse {
+		i, step = n-1, -1
+	}
+	if maxlen == 0 || maxlen > n {
+		maxlen = n
+	}
+	l.walk(int(i), int(maxlen), reverse, func(e lpValue) bool {
+		if e.is(&k) {
+			if rank--; rank <= 0 {
+				found = append(found, i)
+				if one || count > 0 && int64(len(found)) == count {
+					return false
+				}
+			}
+		}
+		i += step
+		return true
+	})
+	return found
+}
+
+func lmoveCommand(x *call) {
+	from, ok := x.argSide(x.args[3])
+	if !ok {
+		return
+	}
+	to, ok := x.argSide(x.args[4])
+	if !ok {
+		return
+	}
+	x.moveElement(x.args[1], x.args[2], from, to)
+}
+
+// moveElement takes an element from one end of src to one end of dst and replies it, or null. moved=false: there was
+// nothing to move, or an error has been replied.
+func (x *call) moveElement(src, dst []byte, fromFront, toFront bool) (moved bool) {
+	o, ok := x.writeKind(src, kindList)
+	if !ok {
+		return false
+	}
+	if o == nil {
+		x.null()
+		return false
+	}
+	if string(src) == string(dst) {
+		l := o.list()
+		v := l.end(fromFront).appendTo(nil)
+		l.drop(fromFront)
+		l.push(v, toFront)
+		x.touch(src, o)
+		x.dirty++
+		x.bulk(v)
+		return true
+	}
+	d, ok := x.writeKind(dst, kindList)
+	if !ok {
+		return false
+	}
+	var scratch [24]byte
+	l, to := o.list(), newList()
+	if d != nil {
+		to = d.list()
+	}
+	v := l.end(fromFront).bytes(&scratch)
+	to.push(v, toFront)
+	x.bulk(v)
+	l.drop(fromFront)
+	x.dirty++
+	x.shrunk(src, o)
+	x.saved(dst, d, listPayload(to))
+	return true
+}
+
+// --- blocking ---
+
+func bpopGeneric(x *call, front bool) {
+	last := len(x.args) - 1
+	timeout, ok := x.argTimeout(x.args[last])
+	if !ok {
+		return
+	}
+	keys := x.args[1:last]
+	for _, key := range x.blockingKeys(keys) {
+		o, ok := x.writeKind(key, kindList)
+		if !ok {
+			return
+		}
+		if o == nil {
+			continue
+		}
+		x.array(2)
+		x.bulk(key)
+		x.popped(o.list(), front)
+		x.shrunk(key, o)
+		name := "RPOP"
+		if front {
+			name = "LPOP"
+		}
+		x.propagate([]byte(name), key)
+		return
+	}
+	if !x.mayBlock() {
+		x.nullArray()
+		return
+	}
+	x.block(kindList, timeout, keys...)
+}
+
+func blmoveCommand(x *call) {
+	from, ok := x.argSide(x.args[3])
+	if !ok {
+		return
+	}
+	to, ok := x.argSide(x.args[4])
+	if !ok {
+		return
+	}
+	if x.blockingMove(x.args[5], from, to) {
+		x.propagate([]byte("LMOVE"), x.args[1], x.args[2], x.args[3], x.args[4])
+	}
+}
+
+func brpoplpushCommand(x *call) {
+	if x.blockingMove(x.args[3], false, true) {
+		x.propagate([]byte("RPOPLPUSH"), x.args[1], x.args[2])
+	}
+}
+
+// blockingMove is moveElement from the first key to the second, waiting for the first.
+func (x *call) blockingMove(timeoutArg []byte, fromFront, toFront bool) (moved bool) {
+	timeout, ok := x.argTimeout(timeoutArg)
+	if !ok {
+		return false
+	}
+	o, ok := x.writeKind(x.args[1], kindList)
+	switch {
+	case !ok:
+		return false
+	case o != nil:
+		return x.moveElement(x.args[1], x.args[2], fromFront, toFront)
+	case !x.mayBlock():
+		x.null()
+	default:
+		x.block(kindList, timeout, x.args[1])
+	}
+	return false
+}
+
+// argMPop reads "numkeys key… <word> [COUNT n]", which starts at args[at], of LMPOP, BLMPOP, ZMPOP and BZMPOP.
+func (x *call) argMPop(at int) (keys [][]byte, where []byte, count int, ok bool) {
+	n, ok := x.argRange(x.args[at], 1, math.MaxInt64, "ERR numkeys should be greater than 0")
+	if !ok {
+		return nil, nil, 0, false
+	}
+	// The word must follow the keys.
+	if n > int64(len(x.args)-at-2) {
+		x.syntax()
+		return nil, nil, 0, false
+	}
+	word := at + 1 + int(n)
+	return x.args[at+1 : word], x.args[word], word, true
+}
+
+// argMPopCount reads the options after the word at args[word].
+func (x *call) argMPopCount(word int) (count int64, ok bool) {
+	count = -1
+	for i := word + 1; i < len(x.args); i++ {
+		if count < 0 && is(x.args[i], "COUNT") && i+1 < len(x.args) {
+			i++
+			if count, ok = x.argRange(x.args[i], 1, math.MaxInt64, "ERR count should be greater than 0"); !ok {
+				return 0, false
+			}
+			continue
+		}
+		x.syntax()
+		return 0, false
+	}
+	return max(count, 1), true
+}
+
+func blmpopCommand(x *call) {
+	timeout, ok := x.argTimeout(x.args[1])
+	if !ok {
+		return
+	}
+	lmpopGeneric(x, 2, timeout, true)
+}
+
+func lmpopGeneric(x *call, at int, timeout int64, blocking bool) {
+	keys, where, word, ok := x.argMPop(at)
+	if !ok {
+		return
+	}
+	front, ok := x.argSide(where)
+	if !ok {
+		return
+	}
+	count, ok := x.argMPopCount(word)
+	if !ok {
+		return
+	}
+	for _, key := range x.blockingKeys(keys) {
+		o, ok := x.writeKind(key, kindList)
+		if !ok {
+			return
+		}
+		if o == nil {
+			continue
+		}
+		l := o.list()
+		n := int(min(count, int64(l.len())))
+		x.array(2)
+		x.bulk(key)
+		x.poppedMany(l, n, front)
+		x.shrunk(key, o)
+		name := "RPOP"
+		if front {
+			name = "LPOP"
+		}
+		x.propagate([]byte(name), key, strconv.AppendInt(nil, int64(n), 10))
+		return
+	}
+	if !blocking || !x.mayBlock() {
+		x.nullArray()
+		return
+	}
+	x.block(kindList, timeout, keys...)
+}

@@ -1,0 +1,442 @@
+package embedded
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+func setCommands() []registration {
+	return []registration{
+		{name: "sadd", handle: saddCommand},
+		{name: "srem", handle: sremCommand},
+		{name: "smove", handle: smoveCommand},
+		{name: "sismember", handle: sismemberCommand},
+		{name: "smismember", handle: smismemberCommand},
+		{name: "scard", handle: scardCommand},
+		{name: "smembers", handle: smembersCommand},
+		{name: "spop", handle: spopCommand},
+		{name: "srandmember", handle: srandmemberCommand},
+		{name: "sinter", handle: func(x *call) { setOperation(x, setIntersection, false) }},
+		{name: "sunion", handle: func(x *call) { setOperation(x, setUnion, false) }},
+		{name: "sdiff", handle: func(x *call) { setOperation(x, setDifference, false) }},
+		{name: "sinterstore", handle: func(x *call) { setOperation(x, setIntersection, true) }},
+		{name: "sunionstore", handle: func(x *call) { setOperation(x, setUnion, true) }},
+		{name: "sdiffstore", handle: func(x *call) { setOperation(x, setDifference, true) }},
+		{name: "sintercard", handle: sintercardCommand},
+		{name: "sscan", handle: sscanCommand},
+	}
+}
+
+func (x *call) readSet(key []byte) (s *setValue, ok bool) {
+	o, ok := x.readKind(key, kindSet)
+	if o == nil {
+		return nil, ok
+	}
+	return o.set(), true
+}
+
+func saddCommand(x *call) {
+	key := x.args[1]
+	o, ok := x.writeKind(key, kindSet)
+	if !ok {
+		return
+	}
+	s := newSet()
+	if o != nil {
+		s = o.set()
+	}
+	added := 0
+	for _, m := range x.args[2:] {
+		if s.add(m, x.seed()) {
+			added++
+		}
+	}
+	if added > 0 {
+		x.saved(key, o, setPayload(s))
+		x.dirty += added
+	}
+	x.int(int64(added))
+}
+
+func sremCommand(x *call) {
+	key := x.args[1]
+	o, ok := x.writeKind(key, kindSet)
+	if !ok {
+		return
+	}
+	removed := 0
+	if o != nil {
+		for _, m := range x.args[2:] {
+			if o.set().remove(m) {
+				removed++
+			}
+		}
+		if removed > 0 {
+			x.shrunk(key, o)
+			x.dirty += removed
+		}
+	}
+	x.int(int64(removed))
+}
+
+func smoveCommand(x *call) {
+	src, dst, member := x.args[1], x.args[2], x.args[3]
+	o := x.write(src)
+	if o == nil {
+		x.int(0)
+		return
+	}
+	d := x.write(dst)
+	if o.kind != kindSet || d != nil && d.kind != kindSet {
+		x.wrongType()
+		return
+	}
+	if o == d {
+		x.boolean(o.set().has(member))
+		return
+	}
+	if !o.set().remove(member) {
+		x.int(0)
+		return
+	}
+	x.shrunk(src, o)
+	x.dirty++
+	s := newSet()
+	if d != nil {
+		s = d.set()
+	}
+	if s.add(member, x.seed()) {
+		x.saved(dst, d, setPayload(s))
+		x.dirty++
+	}
+	x.int(1)
+}
+
+func sismemberCommand(x *call) {
+	if s, ok := x.readSet(x.args[1]); ok {
+		x.boolean(s != nil && s.has(x.args[2]))
+	}
+}
+
+func smismemberCommand(x *call) {
+	s, ok := x.readSet(x.args[1])
+	if !ok {
+		return
+	}
+	x.array(len(x.args) - 2)
+	for _, m := range x.args[2:] {
+		x.boolean(s != nil && s.has(m))
+	}
+}
+
+func scardCommand(x *call) {
+	s, ok := x.readSet(x.args[1])
+	switch {
+	case !ok:
+	case s == nil:
+		x.int(0)
+	default:
+		x.int(int64(s.len()))
+	}
+}
+
+// members replies a set.
+func (x *call) members(s *setValue) {
+	x.setHeader(s.len())
+	s.each(func(m lpValue) bool { x.value(m); return true })
+}
+
+func smembersCommand(x *call) {
+	s, ok := x.readSet(x.args[1])
+	switch {
+	case !ok:
+	case s == nil:
+		x.setHeader(0)
+	default:
+		x.members(s)
+	}
+}
+
+// takeRandom removes a random member and returns it.
+func (s *setValue) takeRandom() []byte {
+	m := s.random(rand.IntN).appendTo(nil)
+	s.remove(m)
+	return m
+}
+
+func spopCommand(x *call) {
+	if len(x.args) > 3 {
+		x.syntax()
+		return
+	}
+	key := x.args[1]
+	if len(x.args) == 3 {
+		spopCount(x, key)
+		return
+	}
+	o, ok := x.writeKind(key, kindSet)
+	switch {
+	case !ok:
+	case o == nil:
+		x.null()
+	default:
+		m := o.set().takeRandom()
+		x.bulk(m)
+		x.shrunk(key, o)
+		x.dirty++
+		x.propagate([]byte("SREM"), key, m)
+	}
+}
+
+func spopCount(x *call, key []byte) {
+	count, ok := x.argRange(x.args[2], 0, math.MaxInt64, "ERR value is out of range, must be positive")
+	if !ok {
+		return
+	}
+	o, ok := x.writeKind(key, kindSet)
+	switch {
+	case !ok:
+	case o == nil || count == 0:
+		x.setHeader(0)
+	case count >= int64(o.set().len()):
+		x.members(o.set())
+		x.dirty += o.set().len()
+		x.remove(key)
+		x.propagate([]byte("DEL"), key)
+	default:
+		x.setHeader(int(count))
+		for range count {
+			m := o.set().takeRandom()
+			x.bulk(m)
+			x.propagate([]byte("SREM"), key, m)
+		}
+		x.touch(key, o)
+		x.dirty += int(count)
+	}
+}
+
+func srandmemberCommand(x *call) {
+	if len(x.args) > 3 {
+		x.syntax()
+		return
+	}
+	if len(x.args) == 2 {
+		s, ok := x.readSet(x.args[1])
+		switch {
+		case !ok:
+		case s == nil:
+			x.null()
+		default:
+			x.value(s.random(rand.IntN))
+		}
+		return
+	}
+	count, ok := x.argRange(x.args[2], -math.MaxInt64, math.MaxInt64, "")
+	if !ok {
+		return
+	}
+	s, ok := x.readSet(x.args[1])
+	if !ok {
+		return
+	}
+	if s == nil || count == 0 {
+		x.array(0)
+		return
+	}
+	n := s.len()
+	switch {
+	case count < 0:
+		x.array(int(-count))
+		for range -count {
+			x.value(s.random(rand.IntN))
+		}
+	case count >= int64(n):
+		x.members(s)
+	case s.big != nil && sparse(int(count), n):
+		x.array(int(count))
+		seen := make(map[string]bool, count)
+		for len(seen) < int(count) {
+			m := s.big.random()
+			if !seen[m] {
+				seen[m] = true
+				x.bulkString(m)
+			}
+		}
+	default:
+		x.array(int(count))
+		pick := sampler{int(count), n}
+		s.each(func(m lpValue) bool {
+			if pick.next() {
+				x.value(m)
+			}
+			return pick.k > 0
+		})
+	}
+}
+
+type setOp uint8
+
+const (
+	setUnion setOp = iota
+	setIntersection
+	setDifference
+)
+
+// sets looks up sets for an operation, nil for missing ones; write says that they are read by a writing command.
+func (x *call) sets(keys [][]byte, write bool) (sets []*setValue, ok bool) {
+	sets = make([]*setValue, len(keys))
+	for i, key := range keys {
+		var o *object
+		if write {
+			o = x.write(key)
+		} else {
+			o = x.read(key)
+		}
+		if o == nil {
+			continue
+		}
+		if o.kind != kindSet {
+			x.wrongType()
+			return nil, false
+		}
+		sets[i] = o.set()
+	}
+	return sets, true
+}
+
+// intersect visits the members that are in all sets until visit returns false. It reorders sets.
+func intersect(sets []*setValue, visit func(m []byte) bool) {
+	if slices.Contains(sets, nil) {
+		return
+	}
+	slices.SortStableFunc(sets, func(a, b *setValue) int { return a.len() - b.len() })
+	var scratch [24]byte
+	sets[0].each(func(v lpValue) bool {
+		m := v.bytes(&scratch)
+		for _, s := range sets[1:] {
+			if s != sets[0] && !s.has(m) {
+				return true
+			}
+		}
+		return visit(m)
+	})
+}
+
+// combine makes a new set of sets.
+func combine(op setOp, sets []*setValue, seed uint64) *setValue {
+	result := newSet()
+	var scratch [24]byte
+	switch op {
+	case setUnion:
+		for _, s := range sets {
+			if s != nil {
+				s.each(func(v lpValue) bool { result.add(v.bytes(&scratch), seed); return true })
+			}
+		}
+	case setIntersection:
+		intersect(sets, func(m []byte) bool { result.add(m, seed); return true })
+	case setDifference:
+		if sets[0] == nil {
+			break
+		}
+		sets[0].each(func(v lpValue) bool {
+			m := v.bytes(&scratch)
+			for _, s := range sets[1:] {
+				if s != nil && s.has(m) {
+					return true
+				}
+			}
+			result.add(m, seed)
+			return true
+		})
+	}
+	return result
+}
+
+func setOperation(x *call, op setOp, store bool) {
+	keys := x.args[1:]
+	if store {
+		keys = keys[1:]
+	}
+	sets, ok := x.sets(keys, store)
+	if !ok {
+		return
+	}
+	result := combine(op, sets, x.seed())
+	if !store {
+		x.members(result)
+		return
+	}
+	x.store(x.args[1], setPayload(result), result.len())
+	x.int(int64(result.len()))
+}
+
+// store puts the result of a …STORE command, of n elements, in the place of whatever is there. Nothing is stored as
+// the absence of the key.
+func (x *call) store(dst []byte, p payload, n int) {
+	if n > 0 {
+		x.replace(dst, p, false)
+		x.dirty++
+	} else if x.remove(dst) {
+		x.dirty++
+	}
+}
+
+// argKeys reads "numkeys key…" at args[at] and returns the keys and what follows them.
+func (x *call) argKeys(at int) (keys, rest [][]byte, ok bool) {
+	n, ok := x.argRange(x.args[at], 1, math.MaxInt64, "ERR numkeys should be greater than 0")
+	if !ok {
+		return nil, nil, false
+	}
+	if n > int64(len(x.args)-at-1) {
+		x.err("ERR Number of keys can't be greater than number of args")
+		return nil, nil, false
+	}
+	end := at + 1 + int(n)
+	return x.args[at+1 : end], x.args[end:], true
+}
+
+// argLimit reads "[LIMIT n]" of SINTERCARD and ZINTERCARD; 0 is no limit.
+func (x *call) argLimit(rest [][]byte) (limit int64, ok bool) {
+	for ; len(rest) > 0; rest = rest[2:] {
+		if !is(rest[0], "LIMIT") || len(rest) < 2 {
+			x.syntax()
+			return 0, false
+		}
+		if limit, ok = x.argRange(rest[1], 0, math.MaxInt64, "ERR LIMIT can't be negative"); !ok {
+			return 0, false
+		}
+	}
+	return limit, true
+}
+
+func sintercardCommand(x *call) {
+	keys, rest, ok := x.argKeys(1)
+	if !ok {
+		return
+	}
+	limit, ok := x.argLimit(rest)
+	if !ok {
+		return
+	}
+	sets, ok := x.sets(keys, false)
+	if !ok {
+		return
+	}
+	var n int64
+	intersect(sets, func([]byte) bool {
+		n++
+		return n != limit
+	})
+	x.int(n)
+}
+
+func sscanCommand(x *call) {
+	x.scanContainer(kindSet, func(o *object, cursor uint64, emit func(name, with []byte)) uint64 {
+		return o.set().scan(cursor, func(m lpValue) {
+			var scratch [24]byte
+			emit(m.bytes(&scratch), nil)
+		})
+	})
+}
