@@ -46,7 +46,13 @@ func (s *session) execute(w *work) {
 	}
 	n := w.n
 	w.n = 0
+	from := len(w.out)
 	w.out = s.sc.Do(s.ctx, w.out, w.reqs[:n])
+	if len(w.out)-from > bigReplies {
+		s.batch = max(1, s.batch/8)
+	} else if s.batch < maxBatch {
+		s.batch *= 2
+	}
 }
 
 // executeMute runs one command whose reply nobody wants.

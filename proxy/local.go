@@ -162,11 +162,6 @@ func selectDB(s *session, w *work, args [][]byte) {
 func reset(s *session, w *work, _ [][]byte) {
 	s.tx.pin.discard()
 	s.tx = tx{}
-	if s.sub.remote != nil {
-		s.sub.remote.mu.Lock()
-		s.sub.remote.onDown = nil // its end isn't the client's
-		s.sub.remote.mu.Unlock()
-	}
 	s.sub.close()
 	s.closeStore()
 	s.setProto(2)

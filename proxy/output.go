@@ -42,6 +42,7 @@ type output struct {
 	writes  int // of them, those that aren't plain reads
 	behind  int // bytes in answered calls and in call.after
 	writing bool
+	handed  int // bytes that the writer is at
 	closed  bool
 	hold    bool // pushes wait in held, for the confirmation of the SUBSCRIBE at work
 	held    []byte
@@ -316,9 +317,11 @@ func (o *output) write() {
 	for len(o.buf) > 0 && !o.closed {
 		p := o.buf
 		o.buf = o.takeSpare()
+		o.handed = len(p)
 		o.mu.Unlock()
 		n, err := o.conn.Write(p)
 		o.mu.Lock()
+		o.handed = 0
 		o.written += int64(n)
 		o.keepLocked(p)
 		if err != nil {
@@ -333,7 +336,7 @@ func (o *output) write() {
 
 // checkLocked cuts a client that leaves too much untaken. What was added last doesn't count: one reply may be larger.
 func (o *output) checkLocked(added int) {
-	if len(o.buf)+o.behind-added > o.limit {
+	if len(o.buf)+o.handed+o.behind-added > o.limit {
 		o.cutLocked(cutSlow)
 	}
 }
@@ -398,7 +401,7 @@ func (o *output) inFlight() (all, writes int) {
 func (o *output) untaken() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.buf) + o.behind
+	return len(o.buf) + o.handed + o.behind
 }
 
 // total is how many bytes the client took.

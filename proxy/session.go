@@ -39,6 +39,7 @@ type session struct {
 	tx      tx
 	sub     subscriptions
 
+	batch  int   // how many commands the local store executes at once: fewer where replies are big
 	last   *link // where the forwarded commands in flight are
 	kickme bool  // last has commands that weren't kicked
 
@@ -67,8 +68,11 @@ type work struct {
 
 var works = sync.Pool{New: func() any { return &work{reqs: make([]command.Request, 0, 8)} }}
 
-// maxBatch bounds how many commands the local store executes at once.
-const maxBatch = 128
+// maxBatch bounds how many commands the local store executes at once, bigReplies what it should answer at once.
+const (
+	maxBatch   = 128
+	bigReplies = 256 << 10
+)
 
 // enqueue moves the command at hand into the batch. Its place keeps the memory of the one that was there before.
 func (w *work) enqueue() {
@@ -80,7 +84,7 @@ func (w *work) enqueue() {
 }
 
 func newSession(g *Gateway, id int64, conn net.Conn) *session {
-	s := &session{g: g, id: id, conn: conn, r: frame.NewReader(conn), proto: 2, since: time.Now(), authed: g.opt.Password == ""}
+	s := &session{g: g, id: id, conn: conn, r: frame.NewReader(conn), proto: 2, batch: maxBatch, since: time.Now(), authed: g.opt.Password == ""}
 	s.ctx, s.cancel = context.WithCancel(g.ctx)
 	s.out = newOutput(conn, g.opt.OutputLimit, g.wg.Go, s.wasCut)
 	s.r.SetLimits(g.opt.Limits)
@@ -158,6 +162,7 @@ func (s *session) process(w *work) {
 	began := time.Now()
 	s.lastActive.Store(began.UnixNano())
 	before := s.r.Consumed()
+	var last *command.Spec
 	for !s.closing && !s.leave {
 		req := &w.cur
 		ok, err := s.r.NextCommand(&req.Command)
@@ -169,13 +174,15 @@ func (s *session) process(w *work) {
 			break
 		}
 		req.Spec = command.Lookup(req.Args)
+		last = req.Spec
 		s.handle(w, req)
-		if w.n >= maxBatch || len(w.out) >= keepBuffer {
+		if w.n >= s.batch || len(w.out) >= keepBuffer {
 			s.commit(w)
 		}
 	}
 	s.commit(w)
 	s.kick()
+	s.lastCmd.Store(last)
 	s.g.meters.bytesIn.Add(float64(s.r.Consumed() - before))
 	s.countOut()
 	w.tally.flush(s.g.meters, time.Since(began))

@@ -34,6 +34,9 @@ func (b *subscriptions) refuse(s *session, w *work, req *command.Request) {
 
 func (b *subscriptions) close() {
 	if b.remote != nil {
+		b.remote.mu.Lock()
+		b.remote.onDown = nil // that end isn't the client's
+		b.remote.mu.Unlock()
 		b.remote.close(errClosing)
 		b.remote = nil
 	}
