@@ -1,0 +1,124 @@
+package psync_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"respmesh/store/psync"
+)
+
+func TestPosition(t *testing.T) {
+	l, o := psync.NewLog(100), psync.NewLog(100)
+	a, at := l.Position()
+	b, _ := o.Position()
+	if len(a) != 40 || a == b || at != 0 || strings.Trim(a, "0123456789abcdef") != "" {
+		t.Errorf("%s %s %d", a, b, at)
+	}
+	for range 1000 {
+		l.Append(make([]byte, 33))
+	}
+	if _, at := l.Position(); at != 33000 {
+		t.Errorf("offset %d", at)
+	}
+}
+
+func TestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := psync.NewLog(0)
+		id, _ := l.Position()
+		const n = 5000
+		var done [n]bool
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				ctx := t.Context()
+				if i%3 == 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, time.Second)
+					defer cancel()
+				}
+				err := l.Wait(ctx, id, int64(i+1))
+				if err != nil && (i%3 != 0 || !errors.Is(err, context.DeadlineExceeded)) {
+					t.Errorf("%d: %v", i, err)
+				}
+				done[i] = err == nil
+			})
+		}
+		synctest.Wait()
+		l.Append(make([]byte, n/2))
+		synctest.Wait()
+		for i, d := range done {
+			if d != (i < n/2) {
+				t.Fatalf("waiter of %d is released: %v", i+1, d)
+			}
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		l.Append(make([]byte, n/2))
+		wg.Wait()
+		for i, d := range done {
+			if d != (i < n/2 || i%3 != 0) {
+				t.Fatalf("waiter of %d is released: %v", i+1, d)
+			}
+		}
+	})
+}
+
+func TestWaitForOtherHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := psync.NewLog(0)
+		id, _ := l.Position()
+		if err := l.Wait(t.Context(), someID, 1); !errors.Is(err, psync.ErrOtherHistory) {
+			t.Errorf("%v", err)
+		}
+		errs := make(chan error, 2)
+		go func() { errs <- l.Wait(t.Context(), id, 10) }()
+		synctest.Wait()
+		l.Append(make([]byte, 9))
+		synctest.Wait()
+		if len(errs) != 0 {
+			t.Fatal("too early")
+		}
+		l.Promote() // at 9: the old name never gets any further
+		if err := <-errs; !errors.Is(err, psync.ErrOtherHistory) {
+			t.Errorf("%v", err)
+		}
+		if err := l.Wait(t.Context(), id, 9); err != nil {
+			t.Errorf("%v", err)
+		}
+		l.Reset(someID, 4)
+		if err := l.Wait(t.Context(), id, 1); !errors.Is(err, psync.ErrOtherHistory) {
+			t.Errorf("%v", err)
+		}
+		if err := l.Wait(t.Context(), someID, 4); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func BenchmarkAppend(b *testing.B) {
+	l := psync.NewLog(0)
+	p := make([]byte, 100)
+	b.ReportAllocs()
+	b.SetBytes(100)
+	for b.Loop() {
+		l.Append(p)
+	}
+}
+
+func BenchmarkWaitReached(b *testing.B) {
+	l := psync.NewLog(0)
+	l.Append(make([]byte, 100))
+	id, _ := l.Position()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			_ = l.Wait(context.Background(), id, 100)
+		}
+	})
+}
