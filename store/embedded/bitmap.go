@@ -270,7 +270,7 @@ func bitopCommand(x *call) {
 	}
 	out := append(make([]byte, 0, longest), from[0]...)[:longest]
 	for _, b := range from[1:] {
-		combine(op, out, b)
+		combineBits(op, out, b)
 	}
 	if not {
 		for i := range out {
@@ -282,8 +282,8 @@ func bitopCommand(x *call) {
 	x.int(int64(longest))
 }
 
-// combine applies the operation to out; b is as if filled up with zeros.
-func combine(op, out, b []byte) {
+// combineBits applies the operation to out; b is as if filled up with zeros.
+func combineBits(op, out, b []byte) {
 	switch op[0] | 0x20 {
 	case 'a':
 		for i, c := range b {

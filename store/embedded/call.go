@@ -98,7 +98,10 @@ func (x *call) write(key []byte) *object {
 		x.e.expireKey(x.dbIndex, ent)
 		return nil
 	}
-	ent.val.lru.Store(uint32(x.now / 1000))
+	x.db.barrier(ent)
+	if t := uint32(x.now / 1000); ent.val.lru.Load() != t {
+		ent.val.lru.Store(t)
+	}
 	return &ent.val
 }
 

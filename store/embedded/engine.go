@@ -87,15 +87,18 @@ type Engine struct {
 	connsMu sync.Mutex
 	conns   map[int64]*Conn
 
-	mu      sync.RWMutex // guards what follows; also the methods of types below that say so
-	dbs     []*keyspace
-	replica bool
-	effects effects
-	watched []map[string][]*watch // by database
-	waiting []map[string][]*waiter
-	ready   []readyKey
-	woken   []*waiter // served, to be told when the lock is released
-	stream  *Conn     // the session of Apply
+	snapshots sync.Mutex // one at a time
+
+	mu       sync.RWMutex // guards what follows; also the methods of types below that say so
+	dbs      []*keyspace
+	replica  bool
+	effects  effects
+	watched  []map[string][]*watch // by database
+	waiting  []map[string][]*waiter
+	ready    []readyKey
+	woken    []*waiter // served, to be told when the lock is released
+	stream   *Conn     // the session of Apply
+	snapMark uint32    // of the last snapshot
 }
 
 // stats are counted by readers too, hence atomic.

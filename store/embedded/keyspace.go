@@ -10,6 +10,9 @@ type keyspace struct {
 	// never used, so that vol 0 means none.
 	volatile []deadline
 	memory   int64
+
+	snap   *snapshot // under way, nil if none
+	snapDB int       // this database's number in it
 }
 
 type deadline struct {
@@ -36,6 +39,9 @@ func (ks *keyspace) add(key []byte, p payload, now int64) *object {
 	o := &ks.keys.add(string(key)).val
 	o.put(p)
 	o.lru.Store(uint32(now / 1000))
+	if ks.snap != nil {
+		o.mark = ks.snap.mark // younger than the snapshot
+	}
 	ks.account(o)
 	return o
 }
@@ -49,6 +55,11 @@ func (ks *keyspace) account(o *object) {
 
 // remove takes a key out.
 func (ks *keyspace) remove(key []byte) bool {
+	if ks.snap != nil {
+		if ent := ks.keys.find(key); ent != nil {
+			ks.barrier(ent)
+		}
+	}
 	ent := ks.keys.remove(key)
 	if ent == nil {
 		return false

@@ -59,7 +59,7 @@ type object struct {
 	vol  uint32        // place in keyspace.volatile, 0: no TTL
 	kind kind
 	enc  encoding
-	mark uint8 // the snapshot that has written this key
+	mark uint32 // the snapshot that has written this key
 }
 
 // container is what the value of every kind but string implements, in the kind's own file.

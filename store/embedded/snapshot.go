@@ -1,0 +1,235 @@
+package embedded
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+
+	"respmesh/store/rdb"
+)
+
+// snapshot writes the data as they were at one moment, while commands go on. It walks the tables in slices under the
+// write lock; who is about to change or delete a key that the walk hasn't reached has it written first (the
+// barrier). object.mark tells what has been written; keys added since carry it from the beginning. The
+// tables don't resize meanwhile. A database that is flushed or replaced stays as it was for the walk.
+type snapshot struct {
+	mark uint32
+	dbs  []*keyspace
+	out  bytes.Buffer
+	w    *rdb.Writer
+	db   int // selected in w
+
+	// where the walk is
+	walk, table, bucket int
+}
+
+const (
+	// A slice of a snapshot under the lock ends after so many bytes or so long.
+	snapshotSlice     = 256 << 10
+	snapshotSliceTime = 500 * time.Microsecond
+)
+
+// Snapshot writes an RDB of all databases to w. It calls at at the moment whose data these will be, when no command
+// is under way and all effects so far are with the Sink; the next effect will start with SELECT. While w takes its
+// time, commands go on. One snapshot is made at a time.
+func (e *Engine) Snapshot(w io.Writer, at func()) error {
+	e.snapshots.Lock()
+	defer e.snapshots.Unlock()
+	s := e.beginSnapshot(at)
+	defer e.endSnapshot(s)
+	var buf bytes.Buffer
+	for more := true; more; {
+		more = e.snapshotSlice(s, &buf)
+		if _, err := w.Write(buf.Bytes()); err != nil {
+			return fmt.Errorf("write snapshot: %w", err)
+		}
+		buf.Reset()
+	}
+	return nil
+}
+
+func (e *Engine) beginSnapshot(at func()) *snapshot {
+	e.mu.Lock()
+	defer e.unlock()
+	e.effects.flush()
+	e.effects.forget()
+	if at != nil {
+		at()
+	}
+	e.snapMark++
+	s := &snapshot{mark: e.snapMark, db: -1}
+	s.w = rdb.NewWriter(&s.out,
+		rdb.Aux{Key: "redis-ver", Value: redisVersion},
+		rdb.Aux{Key: "redis-bits", Value: "64"},
+		rdb.Aux{Key: "ctime", Value: fmt.Sprint(e.now() / 1000)})
+	for i, ks := range e.dbs {
+		s.dbs = append(s.dbs, ks)
+		ks.snap, ks.snapDB = s, i
+		ks.keys.paused++
+	}
+	return s
+}
+
+func (e *Engine) endSnapshot(s *snapshot) {
+	e.mu.Lock()
+	defer e.unlock()
+	for _, ks := range s.dbs {
+		ks.snap = nil
+		ks.keys.paused--
+	}
+}
+
+// snapshotSlice goes on with the walk, takes what has been written into buf, and tells whether there is more.
+func (e *Engine) snapshotSlice(s *snapshot, buf *bytes.Buffer) (more bool) {
+	e.mu.Lock()
+	defer e.unlock()
+	for start, n := time.Now(), 0; ; n++ {
+		if s.walk == len(s.dbs) {
+			s.w.Close() // into memory: it can't fail
+			*buf, s.out = s.out, *buf
+			return false
+		}
+		if n%64 == 63 && (s.out.Len() > snapshotSlice || time.Since(start) > snapshotSliceTime) {
+			*buf, s.out = s.out, *buf
+			return true
+		}
+		s.step()
+	}
+}
+
+// step writes the keys of one bucket.
+func (s *snapshot) step() {
+	ks := s.dbs[s.walk]
+	table := ks.keys.table[s.table]
+	if s.bucket == len(table) {
+		s.bucket = 0
+		if s.table++; s.table == len(ks.keys.table) {
+			s.table = 0
+			s.walk++
+		}
+		return
+	}
+	for ent := table[s.bucket]; ent != nil; ent = ent.next {
+		if ent.val.mark != s.mark {
+			s.write(ks, ent)
+		}
+	}
+	s.bucket++
+}
+
+// barrier writes a key that is about to be changed, if the walk hasn't come to it.
+func (ks *keyspace) barrier(ent *entry[object]) {
+	if ks.snap != nil && ent.val.mark != ks.snap.mark {
+		ks.snap.write(ks, ent)
+	}
+}
+
+func (s *snapshot) write(ks *keyspace, ent *entry[object]) {
+	if s.db != ks.snapDB {
+		s.db = ks.snapDB
+		s.w.SelectDB(s.db, ks.len(), ks.expires())
+	}
+	o := &ent.val
+	o.mark = s.mark
+	s.value(bytesOf(ent.key), ks.expireAt(o), o)
+}
+
+func (s *snapshot) value(key []byte, at int64, o *object) {
+	var a, b [24]byte
+	elem := func(v lpValue) bool { return s.w.Elem(v.bytes(&a)) == nil }
+	switch o.kind {
+	case kindString:
+		s.w.WriteString(key, at, o.raw0())
+	case kindList:
+		s.w.BeginList(key, at, o.list().len())
+		o.list().each(elem)
+	case kindSet:
+		s.w.BeginSet(key, at, o.set().len())
+		o.set().each(elem)
+	case kindHash:
+		s.w.BeginHash(key, at, o.hash().len())
+		o.hash().each(func(f, v lpValue) bool { return s.w.Field(f.bytes(&a), v.bytes(&b)) == nil })
+	case kindZSet:
+		z := o.zset()
+		s.w.BeginZSet(key, at, z.len())
+		z.walk(0, z.len(), true, func(m lpValue, score float64) bool { return s.w.Member(m.bytes(&a), score) == nil })
+	}
+}
+
+// Restore replaces everything by an RDB. Clients read the old data until the new are complete; if r isn't a good
+// RDB to its end, the old data stay.
+func (e *Engine) Restore(r io.Reader) error {
+	now, seed := e.now(), e.opts.HashSeed
+	dbs := make([]*keyspace, len(e.dbs))
+	for i := range dbs {
+		dbs[i] = newKeyspace(seed)
+	}
+	rd := rdb.NewReader(r)
+	for {
+		ent, err := rd.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("restore: %w", err)
+		}
+		if ent.DB < 0 || ent.DB >= len(dbs) {
+			return fmt.Errorf("restore: the snapshot has a database %d, this engine only %d", ent.DB, len(dbs))
+		}
+		ks := dbs[ent.DB]
+		if ks.keys.find(ent.Key) != nil {
+			return fmt.Errorf("restore: key %.64q twice: %w", ent.Key, rdb.ErrCorrupt)
+		}
+		o := ks.add(ent.Key, payloadOf(ent.Value, seed), now)
+		if ent.ExpireAt != 0 {
+			ks.setExpire(o, ent.ExpireAt)
+		}
+	}
+	e.mu.Lock()
+	defer e.unlock()
+	for i, ks := range dbs {
+		e.touchedAll(i, e.dbs[i], ks)
+		e.dbs[i] = ks
+	}
+	e.effects.forget()
+	e.stream.discard()
+	e.stream.db = 0
+	return nil
+}
+
+// payloadOf builds a value from the snapshot's; what is in v becomes the engine's.
+func payloadOf(v rdb.Value, seed uint64) payload {
+	switch v := v.(type) {
+	case rdb.List:
+		l := newList()
+		for _, e := range v {
+			l.pushBack(e)
+		}
+		return listPayload(l)
+	case rdb.Set:
+		s := newSet()
+		for _, m := range v {
+			s.add(m, seed)
+		}
+		return setPayload(s)
+	case rdb.Hash:
+		h := newHash()
+		for _, f := range v {
+			h.set(f.Name, f.Value, seed)
+		}
+		return hashPayload(h)
+	case rdb.ZSet:
+		z := newZSet()
+		for _, m := range v {
+			z.set(m.Name, m.Score, seed)
+		}
+		return zsetPayload(z)
+	case rdb.String:
+		if n, ok := stringInt(v); ok {
+			return intPayload(n)
+		}
+		return bytesPayload(v, encodingFor(len(v)))
+	}
+	panic(fmt.Sprintf("embedded: value of type %T", v))
+}
