@@ -400,6 +400,8 @@ func safe(args []string) bool {
 		return args[len(args)-1] == "0.01" || !isNumber(args[len(args)-1])
 	case "blmpop", "bzmpop":
 		return len(args) > 1 && (args[1] == "0.01" || !isNumber(args[1]))
+	case "spop": // which elements go is random: all of them or an error
+		return len(args) > 3 || len(args) == 3 && (args[2] == "1000" || !isNumber(args[2]))
 	case "setrange", "setbit", "bitfield":
 		for _, a := range args[1:] {
 			a = strings.TrimPrefix(a, "#")
