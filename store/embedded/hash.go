@@ -395,7 +395,7 @@ func hrandfieldCommand(x *call) {
 		case h == nil:
 			x.null()
 		default:
-			f, _ := h.random(rand.IntN)
+			f, _ := h.random()
 			x.value(f)
 		}
 		return
@@ -430,12 +430,12 @@ func hrandfieldCommand(x *call) {
 	switch {
 	case count < 0:
 		for range take {
-			emit(h.random(rand.IntN))
+			emit(h.random())
 		}
 	case h.big != nil && sparse(take, n):
 		seen := make(map[string]bool, take)
 		for len(seen) < take {
-			f, v := h.random(rand.IntN)
+			f, v := h.random()
 			if !seen[string(f.s)] {
 				seen[string(f.s)] = true
 				emit(f, v)

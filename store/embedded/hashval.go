@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"slices"
 	"unsafe"
 )
@@ -209,12 +210,12 @@ func (h *hashValue) scan(cursor uint64, visit func(field, value lpValue)) uint64
 }
 
 // random returns one field, each with the same probability.
-func (h *hashValue) random(n func(int) int) (field, value lpValue) {
+func (h *hashValue) random() (field, value lpValue) {
 	if h.big != nil {
 		f, v := h.big.random().split()
 		return lpValue{s: f}, lpValue{s: v}
 	}
-	f, at := lpDecode(h.pack, h.pack.seek(2*n(h.len())))
+	f, at := lpDecode(h.pack, h.pack.seek(2*rand.IntN(h.len())))
 	v, _ := lpDecode(h.pack, at)
 	return f, v
 }

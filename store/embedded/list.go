@@ -3,6 +3,8 @@ package embedded
 import (
 	"math"
 	"strconv"
+
+	"respmesh/resp/command"
 )
 
 func listCommands() []registration {
@@ -127,7 +129,7 @@ func pushGeneric(x *call, front, onlyExisting bool) {
 
 func popGeneric(x *call, front bool) {
 	if len(x.args) > 3 {
-		x.errf("ERR wrong number of arguments for '%s' command", x.spec.Name)
+		x.err(command.ArityError(x.spec))
 		return
 	}
 	key := x.args[1]
@@ -553,7 +555,7 @@ func (x *call) blockingMove(timeoutArg []byte, fromFront, toFront bool) (moved b
 }
 
 // argMPop reads "numkeys key… <word> [COUNT n]", which starts at args[at], of LMPOP, BLMPOP, ZMPOP and BZMPOP.
-func (x *call) argMPop(at int) (keys [][]byte, where []byte, count int, ok bool) {
+func (x *call) argMPop(at int) (keys [][]byte, where []byte, word int, ok bool) {
 	n, ok := x.argRange(x.args[at], 1, math.MaxInt64, "ERR numkeys should be greater than 0")
 	if !ok {
 		return nil, nil, 0, false
@@ -563,7 +565,7 @@ func (x *call) argMPop(at int) (keys [][]byte, where []byte, count int, ok bool)
 		x.syntax()
 		return nil, nil, 0, false
 	}
-	word := at + 1 + int(n)
+	word = at + 1 + int(n)
 	return x.args[at+1 : word], x.args[word], word, true
 }
 
@@ -623,7 +625,7 @@ func lmpopGeneric(x *call, at int, timeout int64, blocking bool) {
 		if front {
 			name = "LPOP"
 		}
-		x.propagate([]byte(name), key, strconv.AppendInt(nil, int64(n), 10))
+		x.propagate([]byte(name), key, intArg(n))
 		return
 	}
 	if !blocking || !x.mayBlock() {
@@ -632,3 +634,6 @@ func lmpopGeneric(x *call, at int, timeout int64, blocking bool) {
 	}
 	x.block(kindList, timeout, keys...)
 }
+
+// intArg formats a number for propagate.
+func intArg(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 )
 
@@ -160,7 +159,7 @@ func smembersCommand(x *call) {
 
 // takeRandom removes a random member and returns it.
 func (s *setValue) takeRandom() []byte {
-	m := s.random(rand.IntN).appendTo(nil)
+	m := s.random().appendTo(nil)
 	s.remove(m)
 	return m
 }
@@ -228,7 +227,7 @@ func srandmemberCommand(x *call) {
 		case s == nil:
 			x.null()
 		default:
-			x.value(s.random(rand.IntN))
+			x.value(s.random())
 		}
 		return
 	}
@@ -249,7 +248,7 @@ func srandmemberCommand(x *call) {
 	case count < 0:
 		x.array(int(-count))
 		for range -count {
-			x.value(s.random(rand.IntN))
+			x.value(s.random())
 		}
 	case count >= int64(n):
 		x.members(s)
@@ -323,8 +322,8 @@ func intersect(sets []*setValue, visit func(m []byte) bool) {
 	})
 }
 
-// combine makes a new set of sets.
-func combine(op setOp, sets []*setValue, seed uint64) *setValue {
+// combineSets makes a new set of sets.
+func combineSets(op setOp, sets []*setValue, seed uint64) *setValue {
 	result := newSet()
 	var scratch [24]byte
 	switch op {
@@ -363,7 +362,7 @@ func setOperation(x *call, op setOp, store bool) {
 	if !ok {
 		return
 	}
-	result := combine(op, sets, x.seed())
+	result := combineSets(op, sets, x.seed())
 	if !store {
 		x.members(result)
 		return

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"math/rand/v2"
 	"slices"
 	"unsafe"
 )
@@ -184,13 +185,13 @@ func (s *setValue) scan(cursor uint64, visit func(lpValue)) uint64 {
 }
 
 // random returns one member, each with the same probability.
-func (s *setValue) random(n func(int) int) lpValue {
+func (s *setValue) random() lpValue {
 	switch {
 	case s.ints != nil:
-		return lpValue{n: s.ints.at(n(s.ints.count()))}
+		return lpValue{n: s.ints.at(rand.IntN(s.ints.count()))}
 	case s.big != nil:
 		return lpValue{s: memberBytes(s.big.random())}
 	}
-	v, _ := lpDecode(s.pack, s.pack.seek(n(s.pack.count())))
+	v, _ := lpDecode(s.pack, s.pack.seek(rand.IntN(s.pack.count())))
 	return v
 }

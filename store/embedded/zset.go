@@ -1,314 +1,450 @@
 package embedded
 
 import (
-	"bytes"
 	"math"
-	"slices"
-	"strconv"
-	"unsafe"
+
+	"respmesh/resp/frame"
 )
 
-// zset is a sorted set: a listpack of member, score, member, score… in order while small, then a skiplist with a
-// dict of its nodes.
-type zset struct {
-	pack listpack // nil once big
-	big  *bigZSet
-}
-
-type bigZSet struct {
-	list   skiplist
-	nodes  *dict[*skipNode]
-	memory int // of the nodes and members
-}
-
-// Redis's defaults for zset-max-listpack-entries and -value.
-const (
-	zsetPackEntries = 128
-	zsetPackValue   = 64
-)
-
-func newZSet() *zset { return &zset{pack: newListpack()} }
-
-func (z *zset) encoding() string {
-	if z.big != nil {
-		return "skiplist"
+func zsetCommands() []registration {
+	ranges := func(kind zrangeKind, reverse bool) handler {
+		return func(x *call) { zrangeGeneric(x, zrangeForm{kind: kind, reverse: reverse, legacy: true}) }
 	}
-	return "listpack"
-}
-
-func (z *zset) len() int {
-	if z.big != nil {
-		return z.big.list.count
+	return []registration{
+		{name: "zadd", handle: func(x *call) { zaddGeneric(x, zaddFlags{}) }},
+		{name: "zincrby", handle: func(x *call) { zaddGeneric(x, zaddFlags{incr: true}) }},
+		{name: "zrem", handle: zremCommand},
+		{name: "zcard", handle: zcardCommand},
+		{name: "zscore", handle: zscoreCommand},
+		{name: "zmscore", handle: zmscoreCommand},
+		{name: "zrank", handle: func(x *call) { zrankGeneric(x, false) }},
+		{name: "zrevrank", handle: func(x *call) { zrankGeneric(x, true) }},
+		{name: "zcount", handle: func(x *call) { zcountGeneric(x, zrangeByScore) }},
+		{name: "zlexcount", handle: func(x *call) { zcountGeneric(x, zrangeByLex) }},
+		{name: "zrange", handle: func(x *call) { zrangeGeneric(x, zrangeForm{}) }},
+		{name: "zrangestore", handle: func(x *call) { zrangeGeneric(x, zrangeForm{store: true}) }},
+		{name: "zrevrange", handle: ranges(zrangeByRank, true)},
+		{name: "zrangebyscore", handle: ranges(zrangeByScore, false)},
+		{name: "zrevrangebyscore", handle: ranges(zrangeByScore, true)},
+		{name: "zrangebylex", handle: ranges(zrangeByLex, false)},
+		{name: "zrevrangebylex", handle: ranges(zrangeByLex, true)},
+		{name: "zremrangebyrank", handle: func(x *call) { zremrangeGeneric(x, zrangeByRank) }},
+		{name: "zremrangebyscore", handle: func(x *call) { zremrangeGeneric(x, zrangeByScore) }},
+		{name: "zremrangebylex", handle: func(x *call) { zremrangeGeneric(x, zrangeByLex) }},
+		{name: "zunion", handle: func(x *call) { zsetOperation(x, setUnion, false) }},
+		{name: "zinter", handle: func(x *call) { zsetOperation(x, setIntersection, false) }},
+		{name: "zdiff", handle: func(x *call) { zsetOperation(x, setDifference, false) }},
+		{name: "zunionstore", handle: func(x *call) { zsetOperation(x, setUnion, true) }},
+		{name: "zinterstore", handle: func(x *call) { zsetOperation(x, setIntersection, true) }},
+		{name: "zdiffstore", handle: func(x *call) { zsetOperation(x, setDifference, true) }},
+		{name: "zintercard", handle: zintercardCommand},
+		{name: "zpopmin", handle: func(x *call) { zpopGeneric(x, false) }},
+		{name: "zpopmax", handle: func(x *call) { zpopGeneric(x, true) }},
+		{name: "bzpopmin", handle: func(x *call) { bzpopGeneric(x, false) }},
+		{name: "bzpopmax", handle: func(x *call) { bzpopGeneric(x, true) }},
+		{name: "zmpop", handle: func(x *call) { zmpopGeneric(x, 1, 0, false) }},
+		{name: "bzmpop", handle: bzmpopCommand},
+		{name: "zrandmember", handle: zrandmemberCommand},
+		{name: "zscan", handle: zscanCommand},
 	}
-	return z.pack.count() / 2
 }
 
-// memory is what the zset holds, in bytes.
-func (z *zset) memory() int {
-	n := int(unsafe.Sizeof(*z)) + cap(z.pack)
-	if z.big != nil {
-		n += int(unsafe.Sizeof(*z.big)) + z.big.nodes.overhead() + z.big.memory
+func (x *call) readZSet(key []byte) (z *zset, ok bool) {
+	o, ok := x.readKind(key, kindZSet)
+	if o == nil {
+		return nil, ok
 	}
-	return n
+	return o.zset(), true
 }
 
-func (z *zset) clone() *zset {
-	if z.big == nil {
-		return &zset{pack: slices.Clone(z.pack)}
-	}
-	big := &bigZSet{nodes: newDict(z.big.nodes.seed, z.len(), skipNodeKey), memory: z.big.memory}
-	for n := z.big.list.head.next; n != nil; n = n.next {
-		big.nodes.insert(big.list.insert(n.score, n.member))
-	}
-	return &zset{big: big}
-}
+type zaddFlags struct{ nx, xx, gt, lt, ch, incr bool }
 
-func skipNodeKey(n *skipNode) string { return n.member }
-
-// skipNodeMemory: a node, its share of upper levels (a third of a link and its slice), and the member.
-func skipNodeMemory(member int) int {
-	return int(unsafe.Sizeof(skipNode{})) + 8 + roundAlloc(member)
-}
-
-// roundAlloc approximates the size class of an allocation of n bytes.
-func roundAlloc(n int) int {
+// set parses one option and tells whether it was one.
+func (f *zaddFlags) set(arg []byte) bool {
 	switch {
-	case n == 0:
-		return 0
-	case n <= 8:
-		return 8
-	case n <= 128:
-		return (n + 15) &^ 15
+	case is(arg, "NX"):
+		f.nx = true
+	case is(arg, "XX"):
+		f.xx = true
+	case is(arg, "GT"):
+		f.gt = true
+	case is(arg, "LT"):
+		f.lt = true
+	case is(arg, "CH"):
+		f.ch = true
+	case is(arg, "INCR"):
+		f.incr = true
 	default:
-		return n + n/16
-	}
-}
-
-// packScore reads the score stored at pos.
-func packScore(v lpValue) float64 {
-	if v.s == nil {
-		return float64(v.n)
-	}
-	f, err := strconv.ParseFloat(string(v.s), 64)
-	if err != nil && !math.IsInf(f, 0) {
-		panic("embedded: corrupt score in listpack")
-	}
-	return f
-}
-
-// appendPackScore appends a score entry: an integer if it is one exactly (zero loses its sign, as in Redis).
-func appendPackScore(dst []byte, f float64) []byte {
-	if f > -1<<52 && f < 1<<52 && f == math.Trunc(f) {
-		return lpAppendInt(dst, int64(f))
-	}
-	var scratch [32]byte
-	switch {
-	case math.IsInf(f, 1):
-		return lpAppendString(dst, append(scratch[:0], "inf"...))
-	case math.IsInf(f, -1):
-		return lpAppendString(dst, append(scratch[:0], "-inf"...))
-	}
-	return lpAppendString(dst, strconv.AppendFloat(scratch[:0], f, 'g', -1, 64))
-}
-
-// score looks a member up.
-func (z *zset) score(member []byte) (float64, bool) {
-	if z.big != nil {
-		if n := z.big.nodes.find(member); n != nil {
-			return (*n).score, true
-		}
-		return 0, false
-	}
-	p := z.pack.find(member, 2)
-	if p < 0 {
-		return 0, false
-	}
-	v, _ := lpDecode(z.pack, lpSkip(z.pack, p))
-	return packScore(v), true
-}
-
-// set adds the member or changes its score. seed is for the dict, should the zset become big.
-func (z *zset) set(member []byte, score float64, seed uint64) (added bool) {
-	if z.big == nil {
-		if p := z.pack.find(member, 2); p >= 0 {
-			z.pack = z.pack.remove(p, 2)
-			z.packInsert(member, score)
-			return false
-		}
-		if len(member) <= zsetPackValue && z.len() < zsetPackEntries {
-			z.packInsert(member, score)
-			return true
-		}
-		z.grow(seed)
-	}
-	if n := z.big.nodes.find(member); n != nil {
-		if (*n).score != score {
-			z.big.list.rescore(*n, score)
-		}
 		return false
 	}
-	z.big.nodes.insert(z.big.list.insert(score, string(member)))
-	z.big.memory += skipNodeMemory(len(member))
 	return true
 }
 
-// grow turns the listpack into a skiplist.
-func (z *zset) grow(seed uint64) {
-	big := &bigZSet{nodes: newDict(seed, z.len()+1, skipNodeKey)}
-	z.each(func(v lpValue, score float64) bool {
-		n := big.list.insert(score, v.String())
-		big.nodes.insert(n)
-		big.memory += skipNodeMemory(len(n.member))
-		return true
-	})
-	z.pack, z.big = nil, big
-}
-
-// packInsert puts a new member at its place in the listpack.
-func (z *zset) packInsert(member []byte, score float64) {
-	var scratch [128]byte
-	entries := appendPackScore(lpAppend(scratch[:0], member), score)
-	pos := lpHeader
-	for !z.pack.atEnd(pos) {
-		m, at := lpDecode(z.pack, pos)
-		v, next := lpDecode(z.pack, at)
-		s := packScore(v)
-		if s > score || s == score && comparePacked(m, member) > 0 {
-			break
-		}
-		pos = next
+func zaddGeneric(x *call, f zaddFlags) {
+	pairs := x.args[2:]
+	for len(pairs) > 0 && f.set(pairs[0]) {
+		pairs = pairs[1:]
 	}
-	z.pack = z.pack.splice(pos, pos, entries, 2)
-}
-
-func comparePacked(v lpValue, b []byte) int {
-	var scratch [24]byte
-	return bytes.Compare(v.bytes(&scratch), b)
-}
-
-func (z *zset) remove(member []byte) bool {
-	if z.big == nil {
-		p := z.pack.find(member, 2)
-		if p >= 0 {
-			z.pack = z.pack.remove(p, 2)
-		}
-		return p >= 0
-	}
-	n, ok := z.big.nodes.remove(member)
-	if ok {
-		z.big.list.remove(n)
-		z.big.memory -= skipNodeMemory(len(member))
-	}
-	return ok
-}
-
-// rank of a member, 0 is the first; score is its score.
-func (z *zset) rank(member []byte) (rank int, score float64, ok bool) {
-	if z.big != nil {
-		n := z.big.nodes.find(member)
-		if n == nil {
-			return 0, 0, false
-		}
-		return z.big.list.rank(*n), (*n).score, true
-	}
-	k := newLPKey(member)
-	for p := lpHeader; !z.pack.atEnd(p); rank++ {
-		m, at := lpDecode(z.pack, p)
-		if m.is(&k) {
-			v, _ := lpDecode(z.pack, at)
-			return rank, packScore(v), true
-		}
-		p = lpSkip(z.pack, at)
-	}
-	return 0, 0, false
-}
-
-// removeRange removes n members from this rank on.
-func (z *zset) removeRange(rank, n int) {
-	if z.big == nil {
-		p := z.pack.seek(rank * 2)
-		z.pack = z.pack.remove(p, n*2)
+	switch {
+	case len(pairs) == 0 || len(pairs)%2 != 0:
+		x.syntax()
+		return
+	case f.nx && f.xx:
+		x.err("ERR XX and NX options at the same time are not compatible")
+		return
+	case f.gt && f.nx || f.lt && f.nx || f.gt && f.lt:
+		x.err("ERR GT, LT, and/or NX options at the same time are not compatible")
+		return
+	case f.incr && len(pairs) > 2:
+		x.err("ERR INCR option supports a single increment-element pair")
 		return
 	}
-	node := z.big.list.at(rank)
-	for range n {
-		next := node.next
-		z.big.nodes.remove(bytesOf(node.member))
-		z.big.list.remove(node)
-		z.big.memory -= skipNodeMemory(len(node.member))
-		node = next
-	}
-}
-
-// each visits every member in order until visit returns false. The value is good during the visit only.
-func (z *zset) each(visit func(member lpValue, score float64) bool) {
-	z.walk(0, z.len(), false, visit)
-}
-
-// walk visits n members from this rank on, backwards if reverse (the rank counts from the start in both cases).
-func (z *zset) walk(rank, n int, reverse bool, visit func(member lpValue, score float64) bool) {
-	if n <= 0 {
-		return
-	}
-	if z.big != nil {
-		node := z.big.list.at(rank)
-		for ; n > 0 && node != nil; n-- {
-			if !visit(lpValue{s: memberBytes(node.member)}, node.score) {
-				return
-			}
-			if reverse {
-				node = node.prev
-			} else {
-				node = node.next
-			}
-		}
-		return
-	}
-	for p := z.pack.seek(rank * 2); n > 0; n-- {
-		m, at := lpDecode(z.pack, p)
-		v, next := lpDecode(z.pack, at)
-		if !visit(m, packScore(v)) {
+	// All scores are read before anything is changed.
+	var few [8]float64
+	scores := few[:0]
+	for i := 0; i < len(pairs); i += 2 {
+		s, ok := x.argFloat(pairs[i])
+		if !ok {
 			return
 		}
-		if !reverse {
-			p = next
-		} else if n > 1 {
-			p = lpPrev(z.pack, lpPrev(z.pack, p))
+		scores = append(scores, s)
+	}
+	key := x.args[1]
+	o, ok := x.writeKind(key, kindZSet)
+	if !ok {
+		return
+	}
+	var z *zset
+	switch {
+	case o != nil:
+		z = o.zset()
+	case f.xx:
+		if f.incr {
+			x.null()
+		} else {
+			x.int(0)
+		}
+		return
+	default:
+		z = newZSet()
+	}
+	added, updated := 0, 0
+	for i, score := range scores {
+		member := pairs[2*i+1]
+		old, exists := z.score(member)
+		if exists && f.incr {
+			if score += old; math.IsNaN(score) {
+				x.err("ERR resulting score is not a number (NaN)")
+				return
+			}
+		}
+		if exists && (f.nx || f.gt && score <= old || f.lt && score >= old) || !exists && f.xx {
+			if f.incr {
+				x.null()
+				return
+			}
+			continue
+		}
+		switch {
+		case !exists:
+			z.set(member, score, x.seed())
+			added++
+		case score != old:
+			z.set(member, score, x.seed())
+			updated++
+		}
+		scores[i] = score
+	}
+	if added+updated > 0 {
+		x.saved(key, o, zsetPayload(z))
+		x.dirty += added + updated
+	}
+	switch {
+	case f.incr:
+		x.double(scores[0])
+	case f.ch:
+		x.int(int64(added + updated))
+	default:
+		x.int(int64(added))
+	}
+}
+
+func zremCommand(x *call) {
+	key := x.args[1]
+	o, ok := x.writeKind(key, kindZSet)
+	if !ok {
+		return
+	}
+	removed := 0
+	if o != nil {
+		for _, m := range x.args[2:] {
+			if o.zset().remove(m) {
+				removed++
+			}
+		}
+		if removed > 0 {
+			x.shrunk(key, o)
+			x.dirty += removed
 		}
 	}
+	x.int(int64(removed))
 }
 
-// memberBytes views a member as a string value; never nil, so that it isn't taken for an integer.
-func memberBytes(s string) []byte {
-	if s == "" {
-		return []byte{}
+func zcardCommand(x *call) {
+	z, ok := x.readZSet(x.args[1])
+	switch {
+	case !ok:
+	case z == nil:
+		x.int(0)
+	default:
+		x.int(int64(z.len()))
 	}
-	return bytesOf(s)
 }
 
-// countBefore is the number of members for which before holds; it must hold for a prefix in order.
-func (z *zset) countBefore(before func(member []byte, score float64) bool) int {
-	if z.big != nil {
-		n, _ := z.big.list.seek(func(n *skipNode) bool { return before(bytesOf(n.member), n.score) })
-		return n
+// memberScore replies a member's score or null.
+func (x *call) memberScore(z *zset, member []byte) {
+	if z != nil {
+		if s, ok := z.score(member); ok {
+			x.double(s)
+			return
+		}
 	}
-	count := 0
-	var scratch [24]byte
+	x.null()
+}
+
+func zscoreCommand(x *call) {
+	if z, ok := x.readZSet(x.args[1]); ok {
+		x.memberScore(z, x.args[2])
+	}
+}
+
+func zmscoreCommand(x *call) {
+	z, ok := x.readZSet(x.args[1])
+	if !ok {
+		return
+	}
+	x.array(len(x.args) - 2)
+	for _, m := range x.args[2:] {
+		x.memberScore(z, m)
+	}
+}
+
+func zrankGeneric(x *call, reverse bool) {
+	z, ok := x.readZSet(x.args[1])
+	if !ok {
+		return
+	}
+	if z != nil {
+		if rank, _, ok := z.rank(x.args[2]); ok {
+			if reverse {
+				rank = z.len() - 1 - rank
+			}
+			x.int(int64(rank))
+			return
+		}
+	}
+	x.null()
+}
+
+func zrandmemberCommand(x *call) {
+	if len(x.args) == 2 {
+		z, ok := x.readZSet(x.args[1])
+		switch {
+		case !ok:
+		case z == nil:
+			x.null()
+		default:
+			m, _ := z.random()
+			x.value(m)
+		}
+		return
+	}
+	count, with, ok := x.randomArgs("WITHSCORES")
+	if !ok {
+		return
+	}
+	z, ok := x.readZSet(x.args[1])
+	if !ok {
+		return
+	}
+	if z == nil || count == 0 {
+		x.array(0)
+		return
+	}
+	emit := x.scoreEmitter(with, x.proto >= 3)
+	n := z.len()
+	if count < 0 {
+		x.randomHeader(int(-count), with)
+		for range -count {
+			emit(z.random())
+		}
+		return
+	}
+	take := int(min(count, int64(n)))
+	x.randomHeader(take, with)
+	if z.big != nil && sparse(take, n) {
+		seen := make(map[string]bool, take)
+		for len(seen) < take {
+			node := z.big.nodes.random()
+			if !seen[node.member] {
+				seen[node.member] = true
+				emit(lpValue{s: memberBytes(node.member)}, node.score)
+			}
+		}
+		return
+	}
+	pick := sampler{take, n}
 	z.each(func(m lpValue, score float64) bool {
-		if !before(m.bytes(&scratch), score) {
-			return false
+		if pick.next() {
+			emit(m, score)
 		}
-		count++
-		return true
+		return pick.k > 0
 	})
-	return count
 }
 
-// scan visits the members of one SCAN cursor position. A small zset is visited whole.
-func (z *zset) scan(cursor uint64, visit func(member lpValue, score float64)) uint64 {
-	if z.big != nil {
-		return z.big.nodes.scan(cursor, func(n *skipNode) { visit(lpValue{s: memberBytes(n.member)}, n.score) })
+// scoreEmitter replies members, with their scores if with, each pair in an array of its own if nested.
+func (x *call) scoreEmitter(with, nested bool) func(m lpValue, score float64) bool {
+	return func(m lpValue, score float64) bool {
+		if with && nested {
+			x.array(2)
+		}
+		x.value(m)
+		if with {
+			x.double(score)
+		}
+		return true
 	}
-	z.each(func(m lpValue, score float64) bool { visit(m, score); return true })
-	return 0
+}
+
+func zscanCommand(x *call) {
+	x.scanContainer(kindZSet, func(o *object, cursor uint64, emit func(name, with []byte)) uint64 {
+		return o.zset().scan(cursor, func(m lpValue, score float64) {
+			var name [24]byte
+			var with [32]byte
+			emit(m.bytes(&name), frame.FormatDouble(with[:0], score))
+		})
+	})
+}
+
+// --- popping ---
+
+// zpopped takes n members off one end and replies them with emit.
+func (x *call) zpopped(key []byte, o *object, n int, max bool, emit func(m lpValue, score float64) bool) {
+	z := o.zset()
+	first, from := 0, 0
+	if max {
+		first, from = z.len()-1, z.len()-n
+	}
+	z.walk(first, n, max, emit)
+	z.removeRange(from, n)
+	x.shrunk(key, o)
+	x.dirty += n
+}
+
+func zpopName(max bool) []byte {
+	if max {
+		return []byte("ZPOPMAX")
+	}
+	return []byte("ZPOPMIN")
+}
+
+func zpopGeneric(x *call, max bool) {
+	if len(x.args) > 3 {
+		x.syntax()
+		return
+	}
+	count, counted := int64(1), len(x.args) == 3
+	if counted {
+		var ok bool
+		if count, ok = x.argRange(x.args[2], 0, math.MaxInt64, "ERR value is out of range, must be positive"); !ok {
+			return
+		}
+	}
+	key := x.args[1]
+	o, ok := x.writeKind(key, kindZSet)
+	switch {
+	case !ok:
+	case o == nil || count == 0:
+		x.array(0)
+	default:
+		nested := counted && x.proto >= 3
+		n := int(min(count, int64(o.zset().len())))
+		if nested {
+			x.array(n)
+		} else {
+			x.array(2 * n)
+		}
+		x.zpopped(key, o, n, max, x.scoreEmitter(true, nested))
+	}
+}
+
+func bzpopGeneric(x *call, max bool) {
+	last := len(x.args) - 1
+	timeout, ok := x.argTimeout(x.args[last])
+	if !ok {
+		return
+	}
+	keys := x.args[1:last]
+	for _, key := range x.blockingKeys(keys) {
+		o, ok := x.writeKind(key, kindZSet)
+		if !ok {
+			return
+		}
+		if o == nil {
+			continue
+		}
+		x.array(3)
+		x.bulk(key)
+		x.zpopped(key, o, 1, max, x.scoreEmitter(true, false))
+		x.propagate(zpopName(max), key)
+		return
+	}
+	if !x.mayBlock() {
+		x.nullArray()
+		return
+	}
+	x.block(kindZSet, timeout, keys...)
+}
+
+func bzmpopCommand(x *call) {
+	if timeout, ok := x.argTimeout(x.args[1]); ok {
+		zmpopGeneric(x, 2, timeout, true)
+	}
+}
+
+func zmpopGeneric(x *call, at int, timeout int64, blocking bool) {
+	keys, where, word, ok := x.argMPop(at)
+	if !ok {
+		return
+	}
+	max := is(where, "MAX")
+	if !max && !is(where, "MIN") {
+		x.syntax()
+		return
+	}
+	count, ok := x.argMPopCount(word)
+	if !ok {
+		return
+	}
+	for _, key := range x.blockingKeys(keys) {
+		o, ok := x.writeKind(key, kindZSet)
+		if !ok {
+			return
+		}
+		if o == nil {
+			continue
+		}
+		n := int(min(count, int64(o.zset().len())))
+		x.array(2)
+		x.bulk(key)
+		x.array(n)
+		x.zpopped(key, o, n, max, x.scoreEmitter(true, true))
+		x.propagate(zpopName(max), key, intArg(n))
+		return
+	}
+	if !blocking || !x.mayBlock() {
+		x.nullArray()
+		return
+	}
+	x.block(kindZSet, timeout, keys...)
 }

@@ -1,0 +1,293 @@
+package embedded
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"strconv"
+)
+
+// zrangeKind says what the bounds of a range are.
+type zrangeKind uint8
+
+const (
+	zrangeByRank zrangeKind = iota
+	zrangeByScore
+	zrangeByLex
+)
+
+// scoreBound is one end of a range of scores.
+type scoreBound struct {
+	score float64
+	open  bool // the score itself is outside
+}
+
+// parseScoreBound reads "1.5", "(1.5", "-inf"… as strtod does, which takes an empty string for 0.
+func parseScoreBound(b []byte) (s scoreBound, ok bool) {
+	if len(b) > 0 && b[0] == '(' {
+		s.open = true
+		b = b[1:]
+	}
+	if b = bytes.TrimLeft(b, " \t\n\v\f\r"); len(b) == 0 {
+		return s, true
+	}
+	f, ok := parseFloat(b)
+	if !ok {
+		var err error
+		if f, err = strconv.ParseFloat(string(b), 64); !errors.Is(err, strconv.ErrRange) {
+			return s, false
+		}
+	}
+	s.score = f
+	return s, !math.IsNaN(f)
+}
+
+// lexBound is one end of a range of members: before all, after all, or at a member.
+type lexBound struct {
+	infinite int // -1, +1 or 0
+	member   []byte
+	open     bool
+}
+
+func parseLexBound(b []byte) (l lexBound, ok bool) {
+	switch {
+	case string(b) == "-":
+		return lexBound{infinite: -1}, true
+	case string(b) == "+":
+		return lexBound{infinite: 1}, true
+	case len(b) > 0 && (b[0] == '(' || b[0] == '['):
+		return lexBound{member: b[1:], open: b[0] == '('}, true
+	}
+	return l, false
+}
+
+func (l *lexBound) compare(member []byte) int {
+	if l.infinite != 0 {
+		return l.infinite
+	}
+	return bytes.Compare(l.member, member)
+}
+
+// zrangeSpec is a parsed range.
+type zrangeSpec struct {
+	kind       zrangeKind
+	start, end int64 // by rank
+	min, max   scoreBound
+	lmin, lmax lexBound
+}
+
+// argZRange reads the bounds; ok=false has replied the error.
+func (x *call) argZRange(kind zrangeKind, lo, hi []byte) (r zrangeSpec, ok bool) {
+	r.kind = kind
+	var ok2 bool
+	switch kind {
+	case zrangeByRank:
+		r.start, r.end, ok = x.argPair(lo, hi)
+		return r, ok
+	case zrangeByScore:
+		r.min, ok = parseScoreBound(lo)
+		r.max, ok2 = parseScoreBound(hi)
+		if !ok || !ok2 {
+			x.err("ERR min or max is not a float")
+			return r, false
+		}
+	case zrangeByLex:
+		r.lmin, ok = parseLexBound(lo)
+		r.lmax, ok2 = parseLexBound(hi)
+		if !ok || !ok2 {
+			x.err("ERR min or max not valid string range item")
+			return r, false
+		}
+	}
+	return r, true
+}
+
+// of returns the ranks [from, from+n) that the range has in z, counted from the start.
+func (r *zrangeSpec) of(z *zset) (from, n int) {
+	switch r.kind {
+	case zrangeByRank:
+		return clampRange(r.start, r.end, z.len())
+	case zrangeByScore:
+		from = z.countBefore(func(_ []byte, s float64) bool {
+			return s < r.min.score || r.min.open && s == r.min.score
+		})
+		n = z.countBefore(func(_ []byte, s float64) bool {
+			return s < r.max.score || !r.max.open && s == r.max.score
+		}) - from
+	case zrangeByLex:
+		from = z.countBefore(func(m []byte, _ float64) bool {
+			c := r.lmin.compare(m)
+			return c > 0 || c == 0 && r.lmin.open
+		})
+		n = z.countBefore(func(m []byte, _ float64) bool {
+			c := r.lmax.compare(m)
+			return c > 0 || c == 0 && !r.lmax.open
+		}) - from
+	}
+	return from, max(n, 0)
+}
+
+func zcountGeneric(x *call, kind zrangeKind) {
+	r, ok := x.argZRange(kind, x.args[2], x.args[3])
+	if !ok {
+		return
+	}
+	z, ok := x.readZSet(x.args[1])
+	if !ok {
+		return
+	}
+	n := 0
+	if z != nil {
+		_, n = r.of(z)
+	}
+	x.int(int64(n))
+}
+
+func zremrangeGeneric(x *call, kind zrangeKind) {
+	r, ok := x.argZRange(kind, x.args[2], x.args[3])
+	if !ok {
+		return
+	}
+	key := x.args[1]
+	o, ok := x.writeKind(key, kindZSet)
+	if !ok {
+		return
+	}
+	n := 0
+	if o != nil {
+		var from int
+		if from, n = r.of(o.zset()); n > 0 {
+			o.zset().removeRange(from, n)
+			x.shrunk(key, o)
+			x.dirty += n
+		}
+	}
+	x.int(int64(n))
+}
+
+// zrangeForm is which of the range commands it is.
+type zrangeForm struct {
+	kind    zrangeKind
+	reverse bool
+	legacy  bool // kind and direction are in the name; otherwise BYSCORE, BYLEX and REV say them
+	store   bool
+}
+
+// zrangeOptions are what stands behind the bounds.
+type zrangeOptions struct {
+	offset, limit int64
+	withScores    bool
+}
+
+func (x *call) zrangeOptions(args [][]byte, f *zrangeForm) (o zrangeOptions, ok bool) {
+	o.limit = -1
+	for i := 0; i < len(args); i++ {
+		switch a := args[i]; {
+		case !f.store && is(a, "WITHSCORES"):
+			o.withScores = true
+		case is(a, "LIMIT") && len(args)-i > 2:
+			if o.offset, o.limit, ok = x.argPair(args[i+1], args[i+2]); !ok {
+				return o, false
+			}
+			i += 2
+		case !f.legacy && is(a, "REV"):
+			f.reverse = true
+		case !f.legacy && is(a, "BYLEX"):
+			f.kind = zrangeByLex
+		case !f.legacy && is(a, "BYSCORE"):
+			f.kind = zrangeByScore
+		default:
+			x.syntax()
+			return o, false
+		}
+	}
+	switch {
+	case o.limit != -1 && f.kind == zrangeByRank:
+		x.err("ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX")
+		return o, false
+	case o.withScores && f.kind == zrangeByLex:
+		x.err("ERR syntax error, WITHSCORES not supported in combination with BYLEX")
+		return o, false
+	}
+	return o, true
+}
+
+func zrangeGeneric(x *call, f zrangeForm) {
+	args := x.args[1:]
+	if f.store {
+		args = args[1:]
+	}
+	opts, ok := x.zrangeOptions(args[3:], &f)
+	if !ok {
+		return
+	}
+	lo, hi := args[1], args[2]
+	if f.reverse && f.kind != zrangeByRank {
+		lo, hi = hi, lo
+	}
+	r, ok := x.argZRange(f.kind, lo, hi)
+	if !ok {
+		return
+	}
+	var o *object
+	if f.store {
+		o, ok = x.writeKind(args[0], kindZSet)
+	} else {
+		o, ok = x.readKind(args[0], kindZSet)
+	}
+	if !ok {
+		return
+	}
+	var z *zset
+	first, n := 0, 0
+	if o != nil {
+		z = o.zset()
+		first, n = f.ranks(&r, z, opts)
+	}
+	if f.store {
+		zrangestore(x, z, first, n, f.reverse)
+		return
+	}
+	x.randomHeader(n, opts.withScores)
+	if n > 0 {
+		z.walk(first, n, f.reverse, x.scoreEmitter(opts.withScores, x.proto >= 3))
+	}
+}
+
+// ranks returns the rank of the first member to visit and their number, after LIMIT.
+func (f *zrangeForm) ranks(r *zrangeSpec, z *zset, opts zrangeOptions) (first, n int) {
+	if f.reverse && f.kind == zrangeByRank {
+		// Ranks count from the end.
+		from, n := clampRange(r.start, r.end, z.len())
+		return z.len() - 1 - from, n
+	}
+	from, n := r.of(z)
+	first = from
+	if f.reverse {
+		first = from + n - 1
+	}
+	if opts.offset < 0 || opts.offset >= int64(n) {
+		return 0, 0
+	}
+	n -= int(opts.offset)
+	if opts.limit >= 0 {
+		n = int(min(int64(n), opts.limit))
+	}
+	if f.reverse {
+		return first - int(opts.offset), n
+	}
+	return first + int(opts.offset), n
+}
+
+func zrangestore(x *call, z *zset, first, n int, reverse bool) {
+	result := newZSet()
+	if n > 0 {
+		var scratch [24]byte
+		z.walk(first, n, reverse, func(m lpValue, score float64) bool {
+			result.set(m.bytes(&scratch), score, x.seed())
+			return true
+		})
+	}
+	x.store(x.args[1], zsetPayload(result), n)
+	x.int(int64(n))
+}

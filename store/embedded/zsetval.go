@@ -1,0 +1,324 @@
+package embedded
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"unsafe"
+)
+
+// zset is a sorted set: a listpack of member, score, member, score… in order while small, then a skiplist with a
+// dict of its nodes.
+type zset struct {
+	pack listpack // nil once big
+	big  *bigZSet
+}
+
+type bigZSet struct {
+	list   skiplist
+	nodes  *dict[*skipNode]
+	memory int // of the nodes and members
+}
+
+// Redis's defaults for zset-max-listpack-entries and -value.
+const (
+	zsetPackEntries = 128
+	zsetPackValue   = 64
+)
+
+func newZSet() *zset { return &zset{pack: newListpack()} }
+
+func (z *zset) encoding() string {
+	if z.big != nil {
+		return "skiplist"
+	}
+	return "listpack"
+}
+
+func (z *zset) len() int {
+	if z.big != nil {
+		return z.big.list.count
+	}
+	return z.pack.count() / 2
+}
+
+// memory is what the zset holds, in bytes.
+func (z *zset) memory() int {
+	n := int(unsafe.Sizeof(*z)) + cap(z.pack)
+	if z.big != nil {
+		n += int(unsafe.Sizeof(*z.big)) + z.big.nodes.overhead() + z.big.memory
+	}
+	return n
+}
+
+func (z *zset) clone() *zset {
+	if z.big == nil {
+		return &zset{pack: slices.Clone(z.pack)}
+	}
+	big := &bigZSet{nodes: newDict(z.big.nodes.seed, z.len(), skipNodeKey), memory: z.big.memory}
+	for n := z.big.list.head.next; n != nil; n = n.next {
+		big.nodes.insert(big.list.insert(n.score, n.member))
+	}
+	return &zset{big: big}
+}
+
+func skipNodeKey(n *skipNode) string { return n.member }
+
+// skipNodeMemory: a node, its share of upper levels (a third of a link and its slice), and the member.
+func skipNodeMemory(member int) int {
+	return int(unsafe.Sizeof(skipNode{})) + 8 + roundAlloc(member)
+}
+
+// roundAlloc approximates the size class of an allocation of n bytes.
+func roundAlloc(n int) int {
+	switch {
+	case n == 0:
+		return 0
+	case n <= 8:
+		return 8
+	case n <= 128:
+		return (n + 15) &^ 15
+	default:
+		return n + n/16
+	}
+}
+
+// packScore reads the score stored at pos.
+func packScore(v lpValue) float64 {
+	if v.s == nil {
+		return float64(v.n)
+	}
+	f, err := strconv.ParseFloat(string(v.s), 64)
+	if err != nil && !math.IsInf(f, 0) {
+		panic("embedded: corrupt score in listpack")
+	}
+	return f
+}
+
+// appendPackScore appends a score entry: an integer if it is one exactly (zero loses its sign, as in Redis).
+func appendPackScore(dst []byte, f float64) []byte {
+	if f > -1<<52 && f < 1<<52 && f == math.Trunc(f) {
+		return lpAppendInt(dst, int64(f))
+	}
+	var scratch [32]byte
+	switch {
+	case math.IsInf(f, 1):
+		return lpAppendString(dst, append(scratch[:0], "inf"...))
+	case math.IsInf(f, -1):
+		return lpAppendString(dst, append(scratch[:0], "-inf"...))
+	}
+	return lpAppendString(dst, strconv.AppendFloat(scratch[:0], f, 'g', -1, 64))
+}
+
+// score looks a member up.
+func (z *zset) score(member []byte) (float64, bool) {
+	if z.big != nil {
+		if n := z.big.nodes.find(member); n != nil {
+			return (*n).score, true
+		}
+		return 0, false
+	}
+	p := z.pack.find(member, 2)
+	if p < 0 {
+		return 0, false
+	}
+	v, _ := lpDecode(z.pack, lpSkip(z.pack, p))
+	return packScore(v), true
+}
+
+// set adds the member or changes its score. seed is for the dict, should the zset become big.
+func (z *zset) set(member []byte, score float64, seed uint64) (added bool) {
+	if z.big == nil {
+		if p := z.pack.find(member, 2); p >= 0 {
+			z.pack = z.pack.remove(p, 2)
+			z.packInsert(member, score)
+			return false
+		}
+		if len(member) <= zsetPackValue && z.len() < zsetPackEntries {
+			z.packInsert(member, score)
+			return true
+		}
+		z.grow(seed)
+	}
+	if n := z.big.nodes.find(member); n != nil {
+		if (*n).score != score {
+			z.big.list.rescore(*n, score)
+		}
+		return false
+	}
+	z.big.nodes.insert(z.big.list.insert(score, string(member)))
+	z.big.memory += skipNodeMemory(len(member))
+	return true
+}
+
+// grow turns the listpack into a skiplist.
+func (z *zset) grow(seed uint64) {
+	big := &bigZSet{nodes: newDict(seed, z.len()+1, skipNodeKey)}
+	z.each(func(v lpValue, score float64) bool {
+		n := big.list.insert(score, v.String())
+		big.nodes.insert(n)
+		big.memory += skipNodeMemory(len(n.member))
+		return true
+	})
+	z.pack, z.big = nil, big
+}
+
+// packInsert puts a new member at its place in the listpack.
+func (z *zset) packInsert(member []byte, score float64) {
+	var scratch [128]byte
+	entries := appendPackScore(lpAppend(scratch[:0], member), score)
+	pos := lpHeader
+	for !z.pack.atEnd(pos) {
+		m, at := lpDecode(z.pack, pos)
+		v, next := lpDecode(z.pack, at)
+		s := packScore(v)
+		if s > score || s == score && comparePacked(m, member) > 0 {
+			break
+		}
+		pos = next
+	}
+	z.pack = z.pack.splice(pos, pos, entries, 2)
+}
+
+func comparePacked(v lpValue, b []byte) int {
+	var scratch [24]byte
+	return bytes.Compare(v.bytes(&scratch), b)
+}
+
+func (z *zset) remove(member []byte) bool {
+	if z.big == nil {
+		p := z.pack.find(member, 2)
+		if p >= 0 {
+			z.pack = z.pack.remove(p, 2)
+		}
+		return p >= 0
+	}
+	n, ok := z.big.nodes.remove(member)
+	if ok {
+		z.big.list.remove(n)
+		z.big.memory -= skipNodeMemory(len(member))
+	}
+	return ok
+}
+
+// rank of a member, 0 is the first; score is its score.
+func (z *zset) rank(member []byte) (rank int, score float64, ok bool) {
+	if z.big != nil {
+		n := z.big.nodes.find(member)
+		if n == nil {
+			return 0, 0, false
+		}
+		return z.big.list.rank(*n), (*n).score, true
+	}
+	k := newLPKey(member)
+	for p := lpHeader; !z.pack.atEnd(p); rank++ {
+		m, at := lpDecode(z.pack, p)
+		if m.is(&k) {
+			v, _ := lpDecode(z.pack, at)
+			return rank, packScore(v), true
+		}
+		p = lpSkip(z.pack, at)
+	}
+	return 0, 0, false
+}
+
+// removeRange removes n members from this rank on.
+func (z *zset) removeRange(rank, n int) {
+	if z.big == nil {
+		p := z.pack.seek(rank * 2)
+		z.pack = z.pack.remove(p, n*2)
+		return
+	}
+	node := z.big.list.at(rank)
+	for range n {
+		next := node.next
+		z.big.nodes.remove(bytesOf(node.member))
+		z.big.list.remove(node)
+		z.big.memory -= skipNodeMemory(len(node.member))
+		node = next
+	}
+}
+
+// each visits every member in order until visit returns false. The value is good during the visit only.
+func (z *zset) each(visit func(member lpValue, score float64) bool) {
+	z.walk(0, z.len(), false, visit)
+}
+
+// walk visits n members from this rank on, backwards if reverse (the rank counts from the start in both cases).
+func (z *zset) walk(rank, n int, reverse bool, visit func(member lpValue, score float64) bool) {
+	if n <= 0 {
+		return
+	}
+	if z.big != nil {
+		node := z.big.list.at(rank)
+		for ; n > 0 && node != nil; n-- {
+			if !visit(lpValue{s: memberBytes(node.member)}, node.score) {
+				return
+			}
+			if reverse {
+				node = node.prev
+			} else {
+				node = node.next
+			}
+		}
+		return
+	}
+	for p := z.pack.seek(rank * 2); n > 0; n-- {
+		m, at := lpDecode(z.pack, p)
+		v, next := lpDecode(z.pack, at)
+		if !visit(m, packScore(v)) {
+			return
+		}
+		if !reverse {
+			p = next
+		} else if n > 1 {
+			p = lpPrev(z.pack, lpPrev(z.pack, p))
+		}
+	}
+}
+
+// memberBytes views a member as a string value; never nil, so that it isn't taken for an integer.
+func memberBytes(s string) []byte {
+	if s == "" {
+		return []byte{}
+	}
+	return bytesOf(s)
+}
+
+// countBefore is the number of members for which before holds; it must hold for a prefix in order.
+func (z *zset) countBefore(before func(member []byte, score float64) bool) int {
+	if z.big != nil {
+		n, _ := z.big.list.seek(func(n *skipNode) bool { return before(bytesOf(n.member), n.score) })
+		return n
+	}
+	count := 0
+	var scratch [24]byte
+	z.each(func(m lpValue, score float64) bool {
+		if !before(m.bytes(&scratch), score) {
+			return false
+		}
+		count++
+		return true
+	})
+	return count
+}
+
+// scan visits the members of one SCAN cursor position. A small zset is visited whole.
+func (z *zset) scan(cursor uint64, visit func(member lpValue, score float64)) uint64 {
+	if z.big != nil {
+		return z.big.nodes.scan(cursor, func(n *skipNode) { visit(lpValue{s: memberBytes(n.member)}, n.score) })
+	}
+	z.each(func(m lpValue, score float64) bool { visit(m, score); return true })
+	return 0
+}
+
+// random returns one member, each with the same probability.
+func (z *zset) random() (member lpValue, score float64) {
+	z.walk(rand.IntN(z.len()), 1, false, func(m lpValue, s float64) bool {
+		member, score = m, s
+		return true
+	})
+	return member, score
+}
