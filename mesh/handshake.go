@@ -17,7 +17,7 @@ import (
 //   - Both initiate at once. Each then drops its own half for the other's, and
 //     both answers are refused. Here the initiation with the smaller ephemeral key
 //     wins: whoever sent it holds the other one back for a moment, and forgets it
-//     when the answer comes.
+//     when the answer comes. And who has just taken an initiation doesn't send one.
 //   - The initiation is lost, or the other end doesn't know us yet. Here the same
 //     bytes are sent again every second. Who has taken them already refuses them
 //     by their timestamp, so nothing is weakened.
@@ -28,6 +28,7 @@ type handshakes struct {
 
 	mu      sync.Mutex
 	sent    map[string]*initiation // unanswered, by endpoint, guarded by mu
+	taken   map[string]time.Time   // when WireGuard was given one of theirs, guarded by mu
 	waiting int                    // held back or on the way to WireGuard, guarded by mu
 	closed  chan struct{}          // guarded by mu; replaced by Open
 	held    chan heldMessage
@@ -59,16 +60,21 @@ const (
 	// holdBack is longer than the round trip to the other side of the world.
 	holdBack = 500 * time.Millisecond
 
+	// sendAfter is ample for WireGuard to answer an initiation; if it doesn't, it
+	// didn't want it, and ours is sent after all.
+	sendAfter = 100 * time.Millisecond
+
 	// WireGuard makes a new initiation after five seconds.
 	initiateAgain      = time.Second
 	initiateAgainTimes = 4
 
-	maxHeld = 256
-	maxSent = 16384
+	maxHeld  = 256
+	maxSent  = 16384
+	maxTaken = 4096
 )
 
 func newHandshakes(b conn.Bind) *handshakes {
-	return &handshakes{Bind: b, sent: make(map[string]*initiation), held: make(chan heldMessage, maxHeld)}
+	return &handshakes{Bind: b, sent: make(map[string]*initiation), taken: make(map[string]time.Time), held: make(chan heldMessage, maxHeld)}
 }
 
 // Open adds a function that receives what was held back.
@@ -122,10 +128,17 @@ func (h *handshakes) Close() error {
 	return h.Bind.Close()
 }
 
-// Send notes initiations.
+// Send notes initiations, and forgets ours when WireGuard has accepted theirs.
 func (h *handshakes) Send(bufs [][]byte, to conn.Endpoint) error {
 	if len(bufs) == 1 && len(bufs[0]) == initiationLen && messageType(bufs[0]) == initiationType {
-		h.note(bytes.Clone(bufs[0]), to)
+		if !h.note(bytes.Clone(bufs[0]), to) {
+			return nil
+		}
+	}
+	if len(bufs) == 1 && len(bufs[0]) == responseLen && messageType(bufs[0]) == responseType {
+		h.mu.Lock()
+		h.forgetLocked(to.DstToString())
+		h.mu.Unlock()
 	}
 	return h.Bind.Send(bufs, to)
 }
@@ -134,17 +147,32 @@ func messageType(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
 
 func ephemeral(b []byte) []byte { return b[ephemeralAt : ephemeralAt+ephemeralLen] }
 
-func (h *handshakes) note(msg []byte, to conn.Endpoint) {
+// note keeps an initiation until it is answered, and says whether to send it now.
+func (h *handshakes) note(msg []byte, to conn.Endpoint) (now bool) {
 	key := to.DstToString()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.forgetLocked(key)
 	if h.closed == nil || len(h.sent) >= maxSent {
-		return
+		return true
 	}
 	in := &initiation{msg: msg, to: to, at: time.Now(), left: initiateAgainTimes}
-	in.again = time.AfterFunc(initiateAgain, func() { h.repeat(key, in) })
+	wait := initiateAgain
+	if now = time.Since(h.taken[key]) >= holdBack; !now {
+		wait = sendAfter
+	}
+	in.again = time.AfterFunc(wait, func() { h.repeat(key, in) })
 	h.sent[key] = in
+	return now
+}
+
+// takeLocked notes that WireGuard is given an initiation of theirs.
+func (h *handshakes) takeLocked(key string) {
+	h.forgetLocked(key)
+	if len(h.taken) >= maxTaken {
+		clear(h.taken) // anybody can send from many addresses
+	}
+	h.taken[key] = time.Now()
 }
 
 func (h *handshakes) forgetLocked(key string) {
@@ -180,17 +208,14 @@ func (h *handshakes) intercept(msg []byte, from conn.Endpoint) bool {
 	key := from.DstToString()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	in := h.sent[key]
-	if in == nil {
-		return false
-	}
 	if t == responseType {
 		h.forgetLocked(key)
 		return false
 	}
-	if time.Since(in.at) >= holdBack || bytes.Compare(ephemeral(in.msg), ephemeral(msg)) > 0 || h.waiting >= maxHeld {
+	in := h.sent[key]
+	if in == nil || time.Since(in.at) >= holdBack || bytes.Compare(ephemeral(in.msg), ephemeral(msg)) > 0 || h.waiting >= maxHeld {
 		// Theirs goes on, and takes the place of ours.
-		h.forgetLocked(key)
+		h.takeLocked(key)
 		return false
 	}
 	h.waiting++
@@ -207,6 +232,6 @@ func (h *handshakes) release(key string, in *initiation, m heldMessage) {
 		h.waiting--
 		return
 	}
-	h.forgetLocked(key)
+	h.takeLocked(key)
 	h.held <- m // has room for all that may be waiting
 }
