@@ -79,6 +79,7 @@ func (l *link) payload() (*payload, error) {
 		return nil, fmt.Errorf("primary aborts: %s", line[1:])
 	}
 	if mark, ok := strings.CutPrefix(line, "$EOF:"); ok && len(mark) == markLen {
+		l.marked = true
 		return &payload{l: l, left: -1, mark: []byte(mark)}, nil
 	}
 	if digits, ok := strings.CutPrefix(line, "$"); ok {

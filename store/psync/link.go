@@ -21,8 +21,10 @@ type link struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // the acker
 
-	online  bool        // of the reading goroutine
+	online  bool        // of the reading goroutine,
+	marked  bool        // as is this: the snapshot had a mark instead of a length
 	loading atomic.Bool // the acker sends signs of life instead of offsets
+	eager   atomic.Bool // the acker repeats itself until the stream starts
 	asked   chan struct{}
 	applied chan struct{}
 }
@@ -65,8 +67,11 @@ func (l *link) run(ctx context.Context) error {
 		if err := l.fullSync(replid, offset); err != nil {
 			return fmt.Errorf("full resynchronisation: %w", err)
 		}
+		l.eager.Store(l.marked)
 		l.loading.Store(false)
+		l.r.full.Add(1)
 	} else {
+		l.r.partial.Add(1)
 		if now, _ := log.Position(); replid != "" && replid != now {
 			log.shift(replid)
 		}
@@ -151,7 +156,7 @@ func (l *link) line() (string, error) {
 func (l *link) psync() (full bool, replid string, offset int64, err error) {
 	have, applied := l.r.opt.Log.Position()
 	next := strconv.FormatInt(applied+1, 10)
-	goOn := applied > 0 && l.r.opt.Log.synced()
+	goOn := l.r.opt.Log.synced()
 	if !goOn {
 		have, next = "?", "-1"
 	}
@@ -179,6 +184,11 @@ func (l *link) psync() (full bool, replid string, offset int64, err error) {
 	return false, "", 0, fmt.Errorf("primary answers PSYNC with %.80q", line)
 }
 
+// eagerAck is how soon the ACK after a marked snapshot is repeated at first. The
+// stream starts with the first ACK, but only one that comes after the server has
+// seen its own child process end: an earlier one goes unnoticed.
+const eagerAck = 5 * time.Millisecond
+
 // acker is the goroutine that writes, once the handshake is over: offsets each
 // second, when asked and shortly after batches; while loading, signs of life.
 func (l *link) acker(ctx context.Context) {
@@ -188,7 +198,7 @@ func (l *link) acker(ctx context.Context) {
 	soon := time.NewTimer(time.Hour)
 	soon.Stop()
 	defer soon.Stop()
-	armed, told := false, int64(-1)
+	armed, told, again := false, int64(-1), eagerAck
 	for {
 		must := true
 		select {
@@ -203,7 +213,12 @@ func (l *link) acker(ctx context.Context) {
 			}
 			continue
 		case <-soon.C:
-			armed, must = false, false
+			armed, must = false, l.eager.Load()
+		}
+		if l.eager.Load() && !armed {
+			soon.Reset(again)
+			armed = true
+			again *= 2
 		}
 		out := []byte{'\n'}
 		if !l.loading.Load() {

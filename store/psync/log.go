@@ -22,6 +22,7 @@ type Log struct {
 	hist atomic.Pointer[history]
 
 	mu       sync.Mutex
+	loaded   bool   // Reset has given the position, so the data is known to be at it
 	second   string // the history's former name,
 	upTo     int64  // and the offset up to which it holds
 	head     *chunk // the oldest chunk kept; nil before the first byte
@@ -135,6 +136,7 @@ func (l *Log) roomLocked(at, before int64) *chunk {
 func (l *Log) Reset(replid string, offset int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.loaded = true
 	l.second, l.upTo = "", 0
 	l.head, l.tail = nil, nil
 	l.renameLocked(replid, offset)
@@ -205,7 +207,9 @@ func (l *Log) follow() {
 	l.following.Store(true)
 	l.gate.Lock()
 	defer l.gate.Unlock()
-	if _, offset := l.Position(); offset == 0 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.loaded && l.hist.Load().offset.Load() == 0 {
 		l.unsynced = true
 	}
 }

@@ -55,11 +55,13 @@ func (o ReplicaOptions) withDefaults() ReplicaOptions {
 // has had and goes on serving it; whether that is fresh enough isn't for this
 // package to say.
 type Replica struct {
-	opt    ReplicaOptions
-	kick   chan struct{}
-	heard  atomic.Int64 // last byte from the primary, Unix nanoseconds
-	got    atomic.Int64 // bytes of the snapshot
-	status atomic.Pointer[status]
+	opt     ReplicaOptions
+	kick    chan struct{}
+	heard   atomic.Int64  // last byte from the primary, Unix nanoseconds
+	got     atomic.Int64  // bytes of the snapshot
+	full    atomic.Uint64 // resynchronisations that succeeded
+	partial atomic.Uint64
+	status  atomic.Pointer[status]
 
 	mu      sync.Mutex // for transitions
 	running bool
@@ -104,6 +106,8 @@ type ReplicaState struct {
 	Replid    string
 	Offset    int64     // applied
 	LastHeard time.Time // when the primary last sent anything; zero if never
+
+	FullSyncs, PartialSyncs uint64 // that succeeded, since the start
 }
 
 // NewReplica returns a Replica; Run makes it follow. From now on the Log is that
@@ -118,7 +122,8 @@ func NewReplica(opt ReplicaOptions) *Replica {
 // State returns the present state, without waiting for anything.
 func (r *Replica) State() ReplicaState {
 	st := r.status.Load()
-	s := ReplicaState{Phase: st.phase, Err: st.err, Total: st.total}
+	s := ReplicaState{Phase: st.phase, Err: st.err, Total: st.total,
+		FullSyncs: r.full.Load(), PartialSyncs: r.partial.Load()}
 	if st.phase == Syncing {
 		s.Received = r.got.Load()
 	}

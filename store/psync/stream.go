@@ -44,6 +44,9 @@ func (l *link) stream() error {
 			if err := l.in.Fill(); err != nil {
 				return fmt.Errorf("stream: %w", err)
 			}
+			if l.eager.Load() {
+				l.eager.Store(false) // the stream has started
+			}
 		}
 	}
 }
