@@ -70,16 +70,21 @@ func transfer(t testing.TB, from, to net.Conn, n int64) time.Duration {
 	return time.Since(start)
 }
 
-func TestMeasureBulk(t *testing.T) {
-	for _, c := range []wan.Conditions{{}, {Delay: 110 * time.Millisecond}} {
-		a, b, r := far(t, c)
-		client, server := connect(t, a, b)
-		for range 3 {
-			d := transfer(t, client, server, 64<<20)
-			t.Logf("delay %s: 64 MB in %s: %.1f MB/s", c.Delay, d, 64/d.Seconds())
-			ns := a.tunnel.(*netstack)
-			st := ns.stack.Stats()
-			t.Logf("retransmits %d, fast %d, sack %d, timeouts %d, slowstart retr %d; relay %+v", st.TCP.Retransmits.Value(), st.TCP.FastRetransmit.Value(), st.TCP.SACKRecovery.Value(), st.TCP.Timeouts.Value(), st.TCP.SlowStartRetransmits.Value(), r.Stats("a", "b"))
-		}
+// TestBigValueFarAway moves 64 MB, the largest value the end-to-end tests use, over 220 ms.
+func TestBigValueFarAway(t *testing.T) {
+	if testing.Short() {
+		t.Skip("moves 64 MB")
+	}
+	const size = 64 << 20
+	a, b, r := far(t, wan.Conditions{Delay: 110 * time.Millisecond})
+	client, server := connect(t, a, b)
+	d := transfer(t, client, server, size)
+	t.Logf("%.1f MB/s", size/1e6/d.Seconds())
+	if s := r.Stats("a", "b"); s.Overflow > 0 {
+		t.Errorf("the relay dropped: %+v", s)
+	}
+	// 15-31 MB/s were measured; a busy machine may be slower.
+	if d > 30*time.Second {
+		t.Errorf("took %s", d)
 	}
 }
