@@ -1,0 +1,436 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"respmesh/mesh"
+	"respmesh/mesh/wan"
+	"respmesh/netconf"
+	"respmesh/proxy"
+)
+
+// readyTimeout bounds the start of `dev`: the first sync over the slowest path takes under two seconds.
+const readyTimeout = 30 * time.Second
+
+// Roles of a region, as DevReady gives them.
+const (
+	RolePrimary = "primary"
+	RoleReplica = "replica"
+	RoleNone    = "none"
+)
+
+// DevOptions are the flags of `respmesh dev`.
+type DevOptions struct {
+	Regions     []string
+	Primary     string   // empty: the first region
+	Replicas    []string // regions with a replica, if ReplicasSet; else all
+	ReplicasSet bool
+	Org, Name   string
+	WAN         string // "world" or "none"
+	Port, HTTP  int    // 0: free ones
+	Listen      []string
+	Data        string // empty: a temporary directory
+	TUN         bool
+	Password    string
+	Version     string
+	Log         *slog.Logger
+}
+
+// Dev is several nodes in one process: each with its own key, UDP socket, TCP stack, gateway and store. They meet
+// only by UDP, through a relay that delays packets as the distance between their regions would.
+type Dev struct {
+	opts     DevOptions
+	data     string
+	keep     bool // the data directory is the user's
+	started  time.Time
+	registry *netconf.Registry
+	relay    *wan.Relay
+	// endpoints is where a node (first) finds another (second): a socket of the relay. Constant once connected.
+	endpoints map[[2]string]netip.AddrPort
+	nodes     []*Node          // in the order of opts.Regions
+	resp      [][]net.Listener // per region, until its gateway takes them
+	addrs     []string         // per region: where Redis clients connect
+	admin     *admin
+	tun       *mesh.TUN
+	metrics   *prometheus.Registry
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// DevReady is the line that `dev --json` prints.
+type DevReady struct {
+	Ready    bool        `json:"ready"`
+	Admin    string      `json:"admin"`
+	Database DevDatabase `json:"database"`
+	Regions  []DevRegion `json:"regions"`
+}
+
+// DevDatabase says how to reach the database inside the private network.
+type DevDatabase struct {
+	Org     string `json:"org"`
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	DNS     string `json:"dns"`
+	URL     string `json:"url"`
+}
+
+// DevRegion is one node.
+type DevRegion struct {
+	Region    string  `json:"region"`
+	Role      string  `json:"role"`
+	RESP      string  `json:"resp"`
+	WireGuard string  `json:"wireguard"`
+	RTT       float64 `json:"rtt_to_primary_ms"`
+}
+
+// Host splits the address of the region's Redis port.
+func (r DevRegion) Host() (host, port string) {
+	host, port, _ = net.SplitHostPort(r.RESP)
+	return host, port
+}
+
+// StartDev starts the nodes and waits until every replica is in sync. Mistakes in the options are UsageErrors.
+func StartDev(ctx context.Context, o DevOptions) (_ *Dev, err error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	d := &Dev{opts: o, started: time.Now(), metrics: prometheus.NewRegistry(), endpoints: make(map[[2]string]netip.AddrPort)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close(ctx))
+		}
+	}()
+	if d.resp, err = listenRESP(o); err != nil {
+		return nil, err
+	}
+	for _, listeners := range d.resp {
+		d.addrs = append(d.addrs, listeners[0].Addr().String())
+	}
+	if d.admin, err = listenAdmin(o.HTTP); err != nil {
+		return nil, err
+	}
+	if err := d.openData(); err != nil {
+		return nil, err
+	}
+	if err := d.openNodes(); err != nil {
+		return nil, err
+	}
+	if err := d.describe(); err != nil {
+		return nil, err
+	}
+	if err := d.connect(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.startAdmin(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := d.awaitReady(ctx); err != nil {
+		return nil, err
+	}
+	if o.TUN {
+		if d.tun, err = joinHost(d); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// check refuses what can't be, and fills in the defaults.
+func (o *DevOptions) check() error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(o.Regions) == 0 {
+		return Usagef("--regions is empty; give at least one region")
+	}
+	seen := map[string]bool{}
+	for _, code := range o.Regions {
+		if _, err := netconf.CheckRegion(code); err != nil {
+			return Usagef("--regions: %v", err)
+		}
+		if seen[code] {
+			return Usagef("--regions: %s is given twice", code)
+		}
+		seen[code] = true
+	}
+	if o.Primary == "" {
+		o.Primary = o.Regions[0]
+	}
+	if !seen[o.Primary] {
+		return Usagef("--primary: %q isn't one of the regions %v", o.Primary, o.Regions)
+	}
+	if !o.ReplicasSet {
+		o.Replicas = o.Regions
+	}
+	for _, code := range o.Replicas {
+		if !seen[code] {
+			return Usagef("--replicas: %q isn't one of the regions %v", code, o.Regions)
+		}
+	}
+	if err := netconf.ValidateName(o.Org); err != nil {
+		return Usagef("--org: %v", err)
+	}
+	if err := netconf.ValidateName(o.Name); err != nil {
+		return Usagef("--name: %v", err)
+	}
+	if o.WAN != "world" && o.WAN != "none" {
+		return Usagef("--wan: %q is neither world nor none", o.WAN)
+	}
+	if o.Port < 0 || o.Port+len(o.Regions)-1 > 65535 {
+		return Usagef("--port: %d is out of range; with %d regions it may be at most %d", o.Port, len(o.Regions), 65536-len(o.Regions))
+	}
+	if o.HTTP < 0 || o.HTTP > 65535 {
+		return Usagef("--http: %d is out of range", o.HTTP)
+	}
+	if len(o.Listen) == 0 {
+		return Usagef("--listen is empty; give at least one address")
+	}
+	for _, host := range o.Listen {
+		addr, err := netip.ParseAddr(host)
+		if err != nil {
+			return Usagef("--listen: %q isn't an IP address", host)
+		}
+		if !addr.IsLoopback() && o.Password == "" {
+			return Usagef("--listen: %s can be reached from outside this machine; set a password in RESPMESH_PASSWORD first", host)
+		}
+	}
+	if o.TUN {
+		return checkTUN()
+	}
+	return nil
+}
+
+// openData makes the data directory.
+func (d *Dev) openData() (err error) {
+	d.keep = d.opts.Data != ""
+	if d.data = d.opts.Data; d.keep {
+		err = os.MkdirAll(d.data, 0o700)
+	} else {
+		d.data, err = os.MkdirTemp("", "respmesh-dev-")
+	}
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return nil
+}
+
+// openNodes opens one WireGuard device per region, each with a key that is kept with the data.
+func (d *Dev) openNodes() error {
+	metrics, err := proxy.NewMetrics(d.metrics)
+	if err != nil {
+		return err
+	}
+	d.relay = wan.New(wan.Options{Log: d.opts.Log})
+	for i, region := range d.opts.Regions {
+		dir := filepath.Join(d.data, region)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("data directory: %w", err)
+		}
+		key, err := mesh.LoadOrCreateKey(filepath.Join(dir, "wireguard.key"))
+		if err != nil {
+			return err
+		}
+		name := nodeName(region)
+		n, err := New(Options{
+			Name: name, Region: region, Key: key,
+			Listen:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0),
+			Endpoint: func(other string) netip.AddrPort { return d.endpoints[[2]string{name, other}] },
+			Local:    func(netconf.Database) []net.Listener { return d.takeListeners(i) },
+			Password: func(netconf.Database) string { return d.opts.Password },
+			Data:     dir, Version: d.opts.Version, Metrics: metrics, Log: d.opts.Log,
+		})
+		if err != nil {
+			return err
+		}
+		d.nodes = append(d.nodes, n)
+	}
+	return nil
+}
+
+// nodeName is the name of a region's only node.
+func nodeName(region string) string { return region + "-1" }
+
+// takeListeners hands a region's listeners to its gateway, which closes them from then on.
+func (d *Dev) takeListeners(i int) []net.Listener {
+	listeners := d.resp[i]
+	d.resp[i] = nil
+	return listeners
+}
+
+// connect lays the relay's paths between all nodes, with the delays of their places, and starts the nodes.
+func (d *Dev) connect(ctx context.Context) error {
+	for i, a := range d.nodes {
+		for _, b := range d.nodes[i+1:] {
+			if err := d.lay(a, b); err != nil {
+				return err
+			}
+		}
+	}
+	for _, n := range d.nodes {
+		if err := n.Start(ctx, d.registry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lay lays the path between two nodes.
+func (d *Dev) lay(a, b *Node) error {
+	nameA, nameB := a.opts.Name, b.opts.Name
+	toB, toA, err := d.relay.Path(nameA, nameB, a.WireGuard(), b.WireGuard())
+	if err != nil {
+		return err
+	}
+	d.endpoints[[2]string{nameA, nameB}], d.endpoints[[2]string{nameB, nameA}] = toB, toA
+	if d.opts.WAN == "none" {
+		return nil
+	}
+	c := wan.Conditions{Delay: pathDelay(a.opts.Region, b.opts.Region)}
+	return errors.Join(d.relay.Set(nameA, nameB, c), d.relay.Set(nameB, nameA, c))
+}
+
+// pathDelay is the one-way delay between two regions.
+func pathDelay(a, b string) time.Duration {
+	from, _ := netconf.LookupRegion(a)
+	to, _ := netconf.LookupRegion(b)
+	return wan.RTT(from.Lat, from.Lon, to.Lat, to.Lon) / 2
+}
+
+// awaitReady waits until every gateway reaches the primary and every replica is in sync.
+func (d *Dev) awaitReady(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := d.Healthy()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not ready: %w", err)
+		case <-tick.C:
+		}
+	}
+}
+
+// Healthy is nil when each region reaches the primary and each replica is in sync.
+func (d *Dev) Healthy() error {
+	for _, n := range d.nodes {
+		db := n.database(d.opts.Org, d.opts.Name)
+		switch {
+		case db == nil:
+			return fmt.Errorf("%s doesn't serve the database", n.opts.Region)
+		case !db.primaryReachable():
+			return fmt.Errorf("%s doesn't reach the primary", n.opts.Region)
+		case db.store != nil && !db.store.State().Usable:
+			return fmt.Errorf("%s: %s", n.opts.Region, db.store.State().Reason)
+		case db.store != nil && db.store.replica != nil && !db.store.online():
+			return fmt.Errorf("%s: replica isn't connected to the primary", n.opts.Region)
+		}
+	}
+	return nil
+}
+
+// Ready describes what runs.
+func (d *Dev) Ready() DevReady {
+	topology, _ := d.registry.Current()
+	db, _ := topology.Database(d.opts.Org, d.opts.Name)
+	ready := DevReady{
+		Ready: true, Admin: d.admin.url,
+		Database: DevDatabase{
+			Org: db.Org, Name: db.Name, Address: db.Address.String(), DNS: dnsName(db),
+			URL: "redis://" + net.JoinHostPort(db.Address.String(), strconv.Itoa(redisPort)),
+		},
+	}
+	for i, n := range d.nodes {
+		rtt, _ := (*nodeMesh)(n).RTT(nodeName(d.opts.Primary))
+		ready.Regions = append(ready.Regions, DevRegion{
+			Region: n.opts.Region, Role: roleOf(db, n.opts.Region), RESP: d.addrs[i],
+			WireGuard: n.WireGuard().String(), RTT: float64(rtt.Microseconds()) / 1000,
+		})
+	}
+	return ready
+}
+
+func dnsName(db netconf.Database) string { return db.Name + "." + db.Org + ".internal" }
+
+func roleOf(db netconf.Database, region string) string {
+	switch {
+	case region == db.Primary:
+		return RolePrimary
+	case slices.Contains(db.Replicas, region):
+		return RoleReplica
+	}
+	return RoleNone
+}
+
+// Wait returns when ctx ends, or with an error when the admin server fails.
+func (d *Dev) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-d.admin.failed:
+		return err
+	}
+}
+
+// Close drains the sessions within ctx, then ends everything and removes temporary data.
+func (d *Dev) Close(ctx context.Context) error {
+	d.closeOnce.Do(func() {
+		var errs []error
+		if d.tun != nil {
+			errs = append(errs, d.tun.Close())
+		}
+		// All nodes drain before one is closed: a session waits for another node's replies.
+		each(d.nodes, func(n *Node) error {
+			if err := n.Drain(ctx); err != nil {
+				d.opts.Log.Warn("sessions were cut at exit", "region", n.opts.Region, "err", err)
+			}
+			return nil
+		})
+		errs = append(errs, each(d.nodes, (*Node).Close))
+		if d.admin != nil {
+			errs = append(errs, d.admin.close())
+		}
+		if d.relay != nil {
+			errs = append(errs, d.relay.Close())
+		}
+		for _, listeners := range d.resp {
+			for _, l := range listeners {
+				errs = append(errs, l.Close())
+			}
+		}
+		if d.data != "" && !d.keep {
+			errs = append(errs, os.RemoveAll(d.data))
+		}
+		d.closeErr = errors.Join(errs...)
+	})
+	return d.closeErr
+}
+
+// each calls f for all nodes at once.
+func each(nodes []*Node, f func(*Node) error) error {
+	errs := make([]error, len(nodes))
+	var wg sync.WaitGroup
+	for i, n := range nodes {
+		wg.Go(func() { errs[i] = f(n) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

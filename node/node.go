@@ -1,0 +1,369 @@
+// Package node is one region node: it wires the mesh, the stores and the gateways into a process.
+//
+// A Node follows a topology. For every revision it reconciles what it runs with what the topology says: its
+// WireGuard peers, the addresses it answers, and per database a gateway and, where its region holds a copy, a
+// store. On the mesh it serves
+//
+//	infrastructure address, TCP 7379   links of other nodes' gateways, PSYNC, state (proxy's link protocol)
+//	infrastructure address, UDP 7380   round-trip probes
+//	each service address, TCP 6379     Redis clients among the org's peers
+//	each org's resolver, port 53       DNS, by UDP and TCP
+//
+// [Dev] runs several nodes in one process, with a WAN between them.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"respmesh/mesh"
+	"respmesh/netconf"
+	"respmesh/netconf/dns"
+	"respmesh/proxy"
+	"respmesh/resp/frame"
+)
+
+// Ports on the mesh.
+const (
+	redisPort = 6379
+	linkPort  = 7379
+	dnsPort   = 53
+)
+
+// Options say which node this is.
+type Options struct {
+	Name   string // in the topology
+	Region string
+	Key    mesh.PrivateKey
+	Listen netip.AddrPort // WireGuard's UDP address; port 0 takes a free one
+	// Endpoint says where another node's WireGuard is reached from here.
+	Endpoint func(node string) netip.AddrPort
+	// Local gives further listeners for a database's Redis clients, beside its service address. The node closes them.
+	Local   func(db netconf.Database) []net.Listener
+	Data    string // directory for snapshots; empty keeps nothing
+	Version string
+	Metrics *proxy.Metrics
+	Log     *slog.Logger
+	// Passwords gives a database's password; the topology has only its hash.
+	Password func(db netconf.Database) string
+}
+
+// Source publishes the topology: the present one and a channel that is closed when it is replaced.
+type Source interface {
+	Current() (*netconf.Topology, <-chan struct{})
+}
+
+// Node is one respmesh process in a region.
+type Node struct {
+	opts   Options
+	device *mesh.Device
+	filter *mesh.Filter
+	log    *slog.Logger
+
+	// Set by Start, then constant.
+	source Source
+	infra  netip.Addr
+	prober *mesh.Prober
+	links  *proxy.LinkServer
+	dns    *dns.Server
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu        sync.Mutex
+	databases map[databaseKey]*database
+	resolvers map[netip.Addr]bool // org resolvers that are served
+}
+
+type databaseKey struct{ org, name string }
+
+// New opens the node's WireGuard device, so that others can be told its key and address. Start makes it work.
+func New(o Options) (*Node, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.Log = o.Log.With("node", o.Name)
+	filter, err := mesh.NewFilter(mesh.FilterRules{Role: mesh.RoleNode})
+	if err != nil {
+		return nil, err
+	}
+	device, err := mesh.New(mesh.Config{PrivateKey: o.Key, Listen: o.Listen, Filter: filter, Log: o.Log})
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w", o.Name, err)
+	}
+	return &Node{
+		opts: o, device: device, filter: filter, log: o.Log,
+		databases: make(map[databaseKey]*database), resolvers: make(map[netip.Addr]bool),
+	}, nil
+}
+
+// WireGuard is the device's UDP address.
+func (n *Node) WireGuard() netip.AddrPort { return n.device.ListenPort() }
+
+// PublicKey is what the other nodes know this one by.
+func (n *Node) PublicKey() mesh.PublicKey { return n.device.PublicKey() }
+
+// Start follows the topology, which must contain the node. When it returns the first revision has been applied.
+func (n *Node) Start(ctx context.Context, source Source) error {
+	topology, changed := source.Current()
+	self, ok := topology.Node(n.opts.Name)
+	if !ok {
+		return fmt.Errorf("node %s isn't in the topology", n.opts.Name)
+	}
+	n.source, n.infra = source, self.Addr
+	ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := n.device.SetAddrs([]netip.Addr{n.infra}); err != nil {
+		return fmt.Errorf("node %s: %w", n.opts.Name, err)
+	}
+	if err := n.serveMesh(ctx); err != nil {
+		return fmt.Errorf("node %s: %w", n.opts.Name, err)
+	}
+	if err := n.apply(ctx, topology); err != nil {
+		return fmt.Errorf("node %s: %w", n.opts.Name, err)
+	}
+	n.wg.Go(func() { n.follow(ctx, changed) })
+	n.wg.Go(func() { n.kickReplicas(ctx) })
+	return nil
+}
+
+// serveMesh starts what serves the other nodes and the orgs' peers whatever the databases: probes, links, DNS.
+func (n *Node) serveMesh(ctx context.Context) error {
+	probes, err := n.device.ListenUDP(netip.AddrPortFrom(n.infra, mesh.ProbePort))
+	if err != nil {
+		return err
+	}
+	if n.prober, err = mesh.NewProber(mesh.ProberOptions{Conn: probes, Log: n.log}); err != nil {
+		return err
+	}
+	n.wg.Go(func() {
+		if err := n.prober.Run(ctx); err != nil && ctx.Err() == nil {
+			n.log.Error("round-trip probes stopped", "err", err)
+		}
+	})
+	n.links = proxy.NewLinkServer(proxy.LinkOptions{Lookup: n.lookup, Replicate: n.replicate, Log: n.log})
+	listener, err := n.device.ListenTCP(netip.AddrPortFrom(n.infra, linkPort))
+	if err != nil {
+		return err
+	}
+	n.wg.Go(func() {
+		if err := n.links.Serve(ctx, listener); err != nil && ctx.Err() == nil {
+			n.log.Error("link server stopped", "err", err)
+		}
+	})
+	n.dns, err = dns.New(dns.Options{
+		Source: n.source, Region: n.opts.Region, Healthy: n.healthy, RTT: n.regionRTT, Log: n.log,
+	})
+	return err
+}
+
+// follow applies each new revision until ctx ends. What fails is logged and tried again with the next one.
+func (n *Node) follow(ctx context.Context, changed <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+		var topology *netconf.Topology
+		topology, changed = n.source.Current()
+		if err := n.apply(ctx, topology); err != nil {
+			n.log.Error("topology not fully applied", "revision", topology.Revision, "err", err)
+		}
+	}
+}
+
+// apply reconciles the node with a topology: filter first, so that nothing new is open before it is filtered.
+func (n *Node) apply(ctx context.Context, t *netconf.Topology) error {
+	rules, addrs, peers := n.wanted(t)
+	if err := n.filter.SetRules(rules); err != nil {
+		return err
+	}
+	if err := errors.Join(n.device.SetAddrs(addrs), n.device.SetPeers(peers)); err != nil {
+		return err
+	}
+	n.prober.SetTargets(n.probeTargets(t))
+	return errors.Join(n.serveResolvers(t), n.reconcileDatabases(ctx, t))
+}
+
+// wanted derives what the device should be from the topology.
+func (n *Node) wanted(t *netconf.Topology) (mesh.FilterRules, []netip.Addr, []mesh.Peer) {
+	rules := mesh.FilterRules{Role: mesh.RoleNode, Infra: t.Infra}
+	addrs := []netip.Addr{n.infra}
+	for _, org := range t.Orgs {
+		rules.Orgs = append(rules.Orgs, org.Prefix)
+		addrs = append(addrs, org.Resolver())
+	}
+	for _, db := range t.Databases {
+		addrs = append(addrs, db.Address)
+	}
+	var peers []mesh.Peer
+	for _, other := range t.Nodes {
+		if other.Name == n.opts.Name {
+			continue
+		}
+		key, err := mesh.ParsePublicKey(other.Key)
+		if err != nil {
+			n.log.Error("node left out of the mesh", "peer", other.Name, "err", err)
+			continue
+		}
+		peers = append(peers, mesh.Peer{
+			PublicKey: key, Endpoint: n.opts.Endpoint(other.Name), AllowedIPs: hostRoutes(other.Addr),
+		})
+	}
+	for _, p := range t.PeersIn(n.opts.Region) {
+		key, err := mesh.ParsePublicKey(p.Key)
+		if err != nil {
+			n.log.Error("peer left out of the mesh", "org", p.Org, "peer", p.Name, "err", err)
+			continue
+		}
+		peers = append(peers, mesh.Peer{PublicKey: key, AllowedIPs: hostRoutes(p.Addr)})
+	}
+	return rules, addrs, peers
+}
+
+func hostRoutes(addr netip.Addr) []netip.Prefix {
+	return []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
+}
+
+// probeTargets are all other nodes.
+func (n *Node) probeTargets(t *netconf.Topology) []netip.Addr {
+	var targets []netip.Addr
+	for _, other := range t.Nodes {
+		if other.Name != n.opts.Name {
+			targets = append(targets, other.Addr)
+		}
+	}
+	return targets
+}
+
+// serveResolvers answers DNS at the ::3 of every org.
+func (n *Node) serveResolvers(t *netconf.Topology) error {
+	for _, org := range t.Orgs {
+		at := org.Resolver()
+		if n.resolvers[at] {
+			continue
+		}
+		udp, err := n.device.ListenUDP(netip.AddrPortFrom(at, dnsPort))
+		if err != nil {
+			return fmt.Errorf("resolver of org %s: %w", org.Name, err)
+		}
+		tcp, err := n.device.ListenTCP(netip.AddrPortFrom(at, dnsPort))
+		if err != nil {
+			return errors.Join(fmt.Errorf("resolver of org %s: %w", org.Name, err), udp.Close())
+		}
+		n.resolvers[at] = true
+		n.serveDNS(func() error { return n.dns.ServePacket(udp) })
+		n.serveDNS(func() error { return n.dns.Serve(tcp) })
+	}
+	return nil
+}
+
+func (n *Node) serveDNS(serve func() error) {
+	n.wg.Go(func() {
+		if err := serve(); err != nil && !errors.Is(err, net.ErrClosed) {
+			n.log.Error("resolver stopped", "err", err)
+		}
+	})
+}
+
+// lookup finds the store that a link asks for.
+func (n *Node) lookup(org, name string) (proxy.Store, bool) {
+	db := n.database(org, name)
+	if db == nil || db.store == nil {
+		return nil, false
+	}
+	return db.store, true
+}
+
+// replicate serves a replica of another node.
+func (n *Node) replicate(ctx context.Context, org, name string, conn net.Conn, r *frame.Reader) error {
+	db := n.database(org, name)
+	if db == nil || db.store == nil {
+		return fmt.Errorf("database %s/%s has no copy on this node", org, name)
+	}
+	return db.store.primary.ServeConn(ctx, conn, r)
+}
+
+func (n *Node) database(org, name string) *database {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.databases[databaseKey{org, name}]
+}
+
+// all lists the databases that run here.
+func (n *Node) all() []*database {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	list := make([]*database, 0, len(n.databases))
+	for _, db := range n.databases {
+		list = append(list, db)
+	}
+	return list
+}
+
+// kickReplicas makes replicas drop their connection when the primary's node can't be reached any more, and try again at
+// once when it comes back, instead of at the next retry. The first contact needs no kick: a replica is dialling then.
+func (n *Node) kickReplicas(ctx context.Context) {
+	reachable := make(map[*database]bool) // as last seen
+	for {
+		changed := n.prober.Changed()
+		for _, db := range n.all() {
+			if db.store == nil || db.store.replica == nil {
+				continue
+			}
+			now := db.primaryReachable()
+			before, seen := reachable[db]
+			if seen || now {
+				reachable[db] = now
+			}
+			if seen && before != now {
+				db.store.replica.Kick()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// Drain ends the sessions of Redis clients gracefully, within ctx. The mesh goes on, so that other nodes can drain
+// too.
+func (n *Node) Drain(ctx context.Context) error {
+	var wg sync.WaitGroup
+	all := n.all()
+	errs := make([]error, len(all))
+	for i, db := range all {
+		wg.Go(func() { errs[i] = db.gateway.Close(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Close ends everything and waits for it. Primaries save their snapshot, if they keep one.
+func (n *Node) Close() error {
+	ctx, cancel := context.WithDeadline(context.Background(), time.Now())
+	defer cancel()
+	err := n.Drain(ctx) // a second time if the caller drained: then nothing is left to wait for
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = nil // sessions were cut, as Close says
+	}
+	if n.cancel != nil {
+		n.cancel()
+	}
+	for _, db := range n.all() {
+		err = errors.Join(err, db.close())
+	}
+	if n.dns != nil {
+		err = errors.Join(err, n.dns.Close())
+	}
+	err = errors.Join(err, n.device.Close())
+	n.wg.Wait()
+	return err
+}
