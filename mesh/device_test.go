@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"syscall"
 	"testing"
 	"time"
+
+	wgdevice "golang.zx2c4.com/wireguard/device"
 
 	"respmesh/mesh/wan"
 )
@@ -108,38 +111,69 @@ func TestUDP(t *testing.T) {
 	}
 }
 
-// TestOrgsAreApart has two organisations' peers on one node.
+// hostile is a peer without a filter of its own, as anybody can build one.
+func hostile(t *testing.T, addrs ...netip.Addr) *Device {
+	t.Helper()
+	ns, err := newNetstack(DefaultMTU, rtoBounds{DefaultMinRTO, DefaultMaxRTO})
+	must(t, err)
+	key := newKey(t)
+	d := &Device{
+		key: key.Public(), tunnel: ns, peers: make(map[PublicKey]Peer), addrs: make(map[netip.Addr]struct{}),
+		wg: wgdevice.NewDevice(ns.link(), newHandshakes(newBind(netip.MustParseAddrPort("127.0.0.1:0"))), wgLogger(slog.New(slog.DiscardHandler))),
+	}
+	t.Cleanup(func() { d.Close() })
+	must(t, d.wg.IpcSet("private_key="+key.hex()+"\n"))
+	must(t, d.SetAddrs(addrs))
+	must(t, d.wg.Up())
+	state, err := d.wg.IpcGet()
+	must(t, err)
+	port, _ := parseState(state)
+	d.listen = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+	return d
+}
+
+// TestOrgsAreApart has a peer of organisation A try everything.
 func TestOrgsAreApart(t *testing.T) {
 	filter := newTestFilter(t, nodeRules)
-	serviceA, serviceB := addr(orgA, 100), addr(orgB, 100)
-	node := newTestDevice(t, Config{Filter: filter, Addrs: []netip.Addr{addr(infraPrefix, 1), serviceA, serviceB}})
-	// The peer of A isn't ours: its own filter lets everything through that it can.
-	everything := newTestFilter(t, FilterRules{Infra: orgA, Orgs: []netip.Prefix{orgB}})
-	peerA := newTestDevice(t, Config{Filter: everything, Addrs: []netip.Addr{addr(orgA, 1), addr(orgB, 66)}})
-	must(t, node.SetPeers([]Peer{asPeer(peerA, addr(orgA, 1))}))
-	must(t, peerA.SetPeers([]Peer{{PublicKey: node.PublicKey(), Endpoint: node.ListenPort(), AllowedIPs: []netip.Prefix{orgA, orgB, infraPrefix}}}))
+	infra, serviceA, serviceB := addr(infraPrefix, 1), addr(orgA, 100), addr(orgB, 100)
+	node := newTestDevice(t, Config{Filter: filter, Addrs: []netip.Addr{infra, serviceA, serviceB}})
+	own, stolen := addr(orgA, 1), addr(orgB, 66)
+	peer := hostile(t, own, stolen)
+	must(t, node.SetPeers([]Peer{asPeer(peer, own)}))
+	must(t, peer.SetPeers([]Peer{{PublicKey: node.PublicKey(), Endpoint: node.ListenPort(), AllowedIPs: []netip.Prefix{orgA, orgB, infraPrefix}}}))
 	for _, at := range []netip.AddrPort{
 		netip.AddrPortFrom(serviceA, 6379), netip.AddrPortFrom(serviceA, 7379),
-		netip.AddrPortFrom(serviceB, 6379), netip.AddrPortFrom(addr(infraPrefix, 1), 7379),
+		netip.AddrPortFrom(serviceB, 6379), netip.AddrPortFrom(infra, 7379),
 	} {
 		l, err := node.ListenTCP(at)
 		must(t, err)
 		echo(t, l)
 	}
-	pingPong(t, dial(t, peerA, addr(orgA, 1), netip.AddrPortFrom(serviceA, 6379)), 5)
+	pingPong(t, dial(t, peer, own, netip.AddrPortFrom(serviceA, 6379)), 5)
 
-	refused(t, peerA, addr(orgA, 1), netip.AddrPortFrom(serviceA, 7379))
-	if filter.Drops(Inbound, Port) == 0 {
-		t.Error("a port that isn't declared: not dropped by the filter")
+	for _, c := range []struct {
+		name   string
+		from   netip.Addr
+		to     netip.Addr
+		port   uint16
+		reason Reason
+	}{
+		{"a port that isn't declared", own, serviceA, 7379, Port},
+		{"another organisation's service", own, serviceB, 6379, CrossPrefix},
+		{"the infrastructure", own, infra, 7379, CrossPrefix},
+	} {
+		before := filter.Drops(Inbound, c.reason)
+		refused(t, peer, c.from, netip.AddrPortFrom(c.to, c.port))
+		if filter.Drops(Inbound, c.reason) == before {
+			t.Errorf("%s: not dropped by the filter as %s", c.name, c.reason)
+		}
 	}
-	refused(t, peerA, addr(orgA, 1), netip.AddrPortFrom(serviceB, 6379))
-	refused(t, peerA, addr(orgA, 1), netip.AddrPortFrom(addr(infraPrefix, 1), 7379))
-	// A stolen source address doesn't get past WireGuard.
-	refused(t, peerA, addr(orgB, 66), netip.AddrPortFrom(serviceB, 6379))
-	// Even if the node were told that the peer may have it, the filter of the peer's
-	// organisation stands between: only the prefix of the source counts.
+	// A stolen source address doesn't even get past WireGuard.
+	refused(t, peer, stolen, netip.AddrPortFrom(serviceB, 6379))
+
+	// An organisation that leaves is cut off at once.
 	must(t, filter.SetRules(FilterRules{Infra: infraPrefix, Orgs: []netip.Prefix{orgB}}))
-	refused(t, peerA, addr(orgA, 1), netip.AddrPortFrom(serviceA, 6379))
+	refused(t, peer, own, netip.AddrPortFrom(serviceA, 6379))
 	if filter.Drops(Inbound, Unknown) == 0 {
 		t.Error("an organisation that was removed: not dropped by the filter")
 	}

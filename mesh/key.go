@@ -3,6 +3,7 @@ package mesh
 import (
 	"crypto/ecdh"
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -22,20 +23,28 @@ type PublicKey [KeyLen]byte
 
 // PrivateKey is a Curve25519 private key. No formatting verb, logger or encoder
 // prints it; only [PrivateKey.Encode] gives it out.
-type PrivateKey struct{ b [KeyLen]byte }
+type PrivateKey struct {
+	// A function, because package fmt looks into unexported fields and through
+	// pointers, where it can't call our Format.
+	secret func() [KeyLen]byte
+}
+
+func privateKey(b [KeyLen]byte) PrivateKey {
+	return PrivateKey{func() [KeyLen]byte { return b }}
+}
 
 const hiddenKey = "(private key)"
 
 // NewPrivateKey makes a random private key.
 func NewPrivateKey() (PrivateKey, error) {
-	var k PrivateKey
-	if _, err := rand.Read(k.b[:]); err != nil {
+	var b [KeyLen]byte
+	if _, err := rand.Read(b[:]); err != nil {
 		return PrivateKey{}, fmt.Errorf("make a private key: %w", err)
 	}
 	// WireGuard's tools store keys already clamped.
-	k.b[0] &= 248
-	k.b[31] = k.b[31]&127 | 64
-	return k, nil
+	b[0] &= 248
+	b[31] = b[31]&127 | 64
+	return privateKey(b), nil
 }
 
 // ParsePrivateKey reads a private key in base64, as `wg genkey` prints it. The
@@ -45,7 +54,7 @@ func ParsePrivateKey(s string) (PrivateKey, error) {
 	if err != nil {
 		return PrivateKey{}, fmt.Errorf("private key: %w", err)
 	}
-	return PrivateKey{b}, nil
+	return privateKey(b), nil
 }
 
 // ParsePublicKey reads a public key in base64, as `wg pubkey` prints it.
@@ -90,12 +99,26 @@ func (k *PublicKey) UnmarshalText(b []byte) (err error) {
 }
 
 // IsZero says whether the key was never set.
-func (k PrivateKey) IsZero() bool { return k == PrivateKey{} }
+func (k PrivateKey) IsZero() bool { return k.secret == nil }
+
+// Equal says whether both are the same key, in constant time.
+func (k PrivateKey) Equal(other PrivateKey) bool {
+	a, b := k.bytes(), other.bytes()
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
+}
+
+func (k PrivateKey) bytes() (b [KeyLen]byte) {
+	if k.secret != nil {
+		b = k.secret()
+	}
+	return b
+}
 
 // Public is the public half of the key.
 func (k PrivateKey) Public() PublicKey {
 	// Any 32 bytes are an X25519 private key, so there is no error to return.
-	p, err := ecdh.X25519().NewPrivateKey(k.b[:])
+	b := k.bytes()
+	p, err := ecdh.X25519().NewPrivateKey(b[:])
 	if err != nil {
 		return PublicKey{}
 	}
@@ -104,9 +127,15 @@ func (k PrivateKey) Public() PublicKey {
 
 // Encode gives the key itself in base64, to be written to a file or a
 // configuration that is given to its owner. Nothing else reveals it.
-func (k PrivateKey) Encode() string { return base64.StdEncoding.EncodeToString(k.b[:]) }
+func (k PrivateKey) Encode() string {
+	b := k.bytes()
+	return base64.StdEncoding.EncodeToString(b[:])
+}
 
-func (k PrivateKey) hex() string { return hex.EncodeToString(k.b[:]) }
+func (k PrivateKey) hex() string {
+	b := k.bytes()
+	return hex.EncodeToString(b[:])
+}
 
 // Format hides the key from every formatting verb.
 func (k PrivateKey) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(hiddenKey)) }
