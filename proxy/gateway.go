@@ -307,7 +307,7 @@ func (g *Gateway) Status() GatewayStatus {
 	st := GatewayStatus{
 		Node: g.opt.Node, Region: g.opt.Region, Revision: v.revision, Primary: v.primary, PrimaryRegion: v.primaryRegion,
 		PrimaryReachable: v.primaryReachable, PrimaryRTT: v.primaryRTT, ReadsFrom: d.node, Reason: d.reason,
-		HasStore: v.hasStore, Pending: int(g.ryw.count.Load()),
+		HasStore: v.hasStore, Pending: int(g.ryw.count.Load()), Commands: g.meters.total.Load(),
 	}
 	if v.hasStore {
 		st.Store = g.opt.Store.State()

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -91,6 +92,8 @@ type meters struct {
 	waitStale    prometheus.Counter
 	waitSeconds  prometheus.Observer
 	pending      prometheus.Gauge
+
+	total atomic.Uint64 // commands, for Status
 }
 
 func (m *Metrics) resolve(database, region string) *meters {
@@ -143,6 +146,7 @@ func (t *tally) flush(m *meters, took time.Duration) {
 				continue
 			}
 			m.commands[c][r].Add(float64(n))
+			m.total.Add(uint64(n))
 			if routeKind(r) == routeStore {
 				m.seconds[c][r].Observe(took.Seconds())
 			}

@@ -199,6 +199,7 @@ type GatewayStatus struct {
 	ReadsFrom        string // node that serves plain reads now
 	Reason           string // why
 	Sessions         int
+	Commands         uint64 // since the start
 	Links            int
 	Pinned           int
 	HasStore         bool

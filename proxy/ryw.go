@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"hash/maphash"
+	"math"
 	"sync"
 	"sync/atomic"
 )
@@ -28,9 +29,10 @@ const (
 )
 
 type rywShard struct {
-	mu   sync.Mutex
-	keys map[uint64]int64
-	_    [40]byte // a cache line each
+	mu    sync.Mutex
+	keys  map[uint64]int64
+	least int64    // the lowest offset that was left when a full shard was cleared last
+	_     [40]byte // a cache line each
 }
 
 func newRYW() *ryw { return &ryw{seed: maphash.MakeSeed()} }
@@ -44,6 +46,9 @@ func (t *ryw) hash(db int, key []byte) uint64 {
 func (t *ryw) record(replid *string, offset, applied int64, all bool, keys []uint64) {
 	t.restart.RLock()
 	old := t.replid.Load()
+	if old == nil && t.replid.CompareAndSwap(nil, replid) {
+		old = replid
+	}
 	if old == nil || old != replid && *old != *replid {
 		t.restart.RUnlock()
 		t.begin(replid, offset)
@@ -75,7 +80,7 @@ func (t *ryw) begin(replid *string, offset int64) {
 		s := &t.shards[i]
 		s.mu.Lock()
 		t.count.Add(-int64(len(s.keys)))
-		s.keys = nil
+		s.keys, s.least = nil, 0
 		s.mu.Unlock()
 	}
 	t.floor.Store(offset)
@@ -90,23 +95,32 @@ func (s *rywShard) put(t *ryw, k uint64, offset, applied int64) {
 		s.keys[k] = max(old, offset)
 		return
 	}
-	if len(s.keys) >= rywPerShard {
-		for key, o := range s.keys {
-			if o <= applied {
-				delete(s.keys, key)
-				t.count.Add(-1)
-			}
-		}
-		if len(s.keys) >= rywPerShard {
-			raise(&t.floor, offset)
-			return
-		}
+	if len(s.keys) >= rywPerShard && !s.clearLocked(t, applied) {
+		raise(&t.floor, offset)
+		return
 	}
 	if s.keys == nil {
 		s.keys = make(map[uint64]int64)
 	}
 	s.keys[k] = offset
 	t.count.Add(1)
+}
+
+// clearLocked makes room in a full shard; false: the replica hasn't passed anything of it.
+func (s *rywShard) clearLocked(t *ryw, applied int64) bool {
+	if applied < s.least {
+		return false
+	}
+	s.least = math.MaxInt64
+	for key, o := range s.keys {
+		if o <= applied {
+			delete(s.keys, key)
+			t.count.Add(-1)
+		} else {
+			s.least = min(s.least, o)
+		}
+	}
+	return len(s.keys) < rywPerShard
 }
 
 // idle says that a replica at this position has everything: the only question that reads of a quiet node ask.
