@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"respmesh/store/rdb"
@@ -29,6 +30,9 @@ const (
 	snapshotSlice     = 256 << 10
 	snapshotSliceTime = 500 * time.Microsecond
 )
+
+// streamDB is the field of a snapshot that says which database the replication stream has selected at its moment.
+const streamDB = "repl-stream-db"
 
 // Snapshot writes an RDB of all databases to w. It calls at at the moment whose data these will be, when no command
 // is under way and all effects so far are with the Sink; the next effect will start with SELECT. While w takes its
@@ -59,10 +63,15 @@ func (e *Engine) beginSnapshot(at func()) *snapshot {
 	}
 	e.snapMark++
 	s := &snapshot{mark: e.snapMark, db: -1}
-	s.w = rdb.NewWriter(&s.out,
-		rdb.Aux{Key: "redis-ver", Value: redisVersion},
-		rdb.Aux{Key: "redis-bits", Value: "64"},
-		rdb.Aux{Key: "ctime", Value: fmt.Sprint(e.now() / 1000)})
+	aux := []rdb.Aux{
+		{Key: "redis-ver", Value: redisVersion},
+		{Key: "redis-bits", Value: "64"},
+		{Key: "ctime", Value: fmt.Sprint(e.now() / 1000)},
+	}
+	if e.replica { // its stream goes on without a SELECT
+		aux = append(aux, rdb.Aux{Key: streamDB, Value: strconv.Itoa(e.stream.db)})
+	}
+	s.w = rdb.NewWriter(&s.out, aux...)
 	for i, ks := range e.dbs {
 		s.dbs = append(s.dbs, ks)
 		ks.snap, ks.snapDB = s, i
@@ -153,7 +162,7 @@ func (s *snapshot) value(key []byte, at int64, o *object) {
 	case kindZSet:
 		z := o.zset()
 		s.w.BeginZSet(key, at, z.len())
-		z.walk(0, z.len(), true, func(m lpValue, score float64) bool { return s.w.Member(m.bytes(&a), score) == nil })
+		z.walk(z.len()-1, z.len(), true, func(m lpValue, score float64) bool { return s.w.Member(m.bytes(&a), score) == nil })
 	}
 }
 
@@ -186,6 +195,12 @@ func (e *Engine) Restore(r io.Reader) error {
 			ks.setExpire(o, ent.ExpireAt)
 		}
 	}
+	selected := 0
+	if v, ok := rd.Aux(streamDB); ok {
+		if n, err := strconv.Atoi(v); err == nil && n >= 0 && n < len(dbs) {
+			selected = n
+		}
+	}
 	e.mu.Lock()
 	defer e.unlock()
 	for i, ks := range dbs {
@@ -194,7 +209,7 @@ func (e *Engine) Restore(r io.Reader) error {
 	}
 	e.effects.forget()
 	e.stream.discard()
-	e.stream.db = 0
+	e.stream.db = selected
 	return nil
 }
 
