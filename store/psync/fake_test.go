@@ -196,7 +196,8 @@ func (m *memory) equal(o *memory) bool {
 type node struct {
 	t    *testing.T
 	log  *psync.Log
-	mem  *memory
+	mem  *memory // nil on a node with another engine
+	into psync.Target
 	prim *psync.Primary
 	addr string
 
@@ -209,8 +210,21 @@ type node struct {
 func newNode(t *testing.T, backlog int, tune ...func(*psync.PrimaryOptions)) *node {
 	t.Helper()
 	log := psync.NewLog(backlog)
-	n := &node{t: t, log: log, mem: newMemory(log), up: true, conns: map[net.Conn]bool{}}
-	opt := psync.PrimaryOptions{Log: log, Source: n.mem, PingEvery: 50 * time.Millisecond, SpoolDir: t.TempDir()}
+	mem := newMemory(log)
+	n := newNodeOn(t, log, mem, tune...)
+	n.mem = mem
+	return n
+}
+
+type engine interface {
+	psync.Source
+	psync.Target
+}
+
+func newNodeOn(t *testing.T, log *psync.Log, e engine, tune ...func(*psync.PrimaryOptions)) *node {
+	t.Helper()
+	n := &node{t: t, log: log, into: e, up: true, conns: map[net.Conn]bool{}}
+	opt := psync.PrimaryOptions{Log: log, Source: e, PingEvery: 50 * time.Millisecond, SpoolDir: t.TempDir()}
 	for _, f := range tune {
 		f(&opt)
 	}
@@ -271,7 +285,7 @@ func (n *node) dial(ctx context.Context) (net.Conn, error) {
 // follow makes the node a replica of another until the returned function.
 func (n *node) follow(dial func(context.Context) (net.Conn, error), tune ...func(*psync.ReplicaOptions)) (*psync.Replica, func() error) {
 	n.t.Helper()
-	opt := psync.ReplicaOptions{Log: n.log, Target: n.mem, Dial: dial, RetryMin: time.Millisecond,
+	opt := psync.ReplicaOptions{Log: n.log, Target: n.into, Dial: dial, RetryMin: time.Millisecond,
 		RetryMax: 10 * time.Millisecond, AckEvery: 50 * time.Millisecond, AckDelay: time.Millisecond}
 	for _, f := range tune {
 		f(&opt)

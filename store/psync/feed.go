@@ -133,6 +133,12 @@ func (s *session) fullSync(ctx context.Context) error {
 // snapshot has the engine write its data to sp and takes a place in the stream
 // at the moment of the snapshot.
 func (s *session) snapshot(ctx context.Context, sp *spool, began chan<- string) error {
+	select { // before the gate: at a replica nothing is applied while that is held
+	case s.p.snapshots <- struct{}{}:
+		defer func() { <-s.p.snapshots }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	log := s.p.opt.Log
 	log.gate.Lock()
 	if log.unsynced {

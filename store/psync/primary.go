@@ -39,8 +39,9 @@ func (o PrimaryOptions) withDefaults() PrimaryOptions {
 // A Primary feeds replicas from a Log. On a node that is a replica itself it
 // feeds sub-replicas, with the bytes that came from above.
 type Primary struct {
-	opt      PrimaryOptions
-	lastPing atomic.Int64 // Unix nanoseconds
+	opt       PrimaryOptions
+	lastPing  atomic.Int64  // Unix nanoseconds
+	snapshots chan struct{} // a place for who makes a snapshot: one at a time
 
 	mu       sync.Mutex
 	sessions []*session
@@ -50,7 +51,7 @@ type Primary struct {
 
 // NewPrimary returns a Primary. It runs no goroutines but those of ServeConn.
 func NewPrimary(opt PrimaryOptions) *Primary {
-	return &Primary{opt: opt.withDefaults(), changed: make(chan struct{})}
+	return &Primary{opt: opt.withDefaults(), changed: make(chan struct{}), snapshots: make(chan struct{}, 1)}
 }
 
 // FeedState is where a replica's connection stands.
