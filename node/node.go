@@ -221,7 +221,8 @@ func (n *Node) wanted(t *netconf.Topology) (mesh.FilterRules, []netip.Addr, []me
 			n.log.Error("peer left out of the mesh", "org", p.Org, "peer", p.Name, "err", err)
 			continue
 		}
-		peers = append(peers, mesh.Peer{PublicKey: key, AllowedIPs: hostRoutes(p.Addr)})
+		// A peer calls its node: the node can't know where it is, and so doesn't keep the path alive from its side.
+		peers = append(peers, mesh.Peer{PublicKey: key, AllowedIPs: hostRoutes(p.Addr), Keepalive: -1})
 	}
 	return rules, addrs, peers
 }
