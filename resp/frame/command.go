@@ -2,7 +2,6 @@ package frame
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 	"strconv"
 )
@@ -58,7 +57,7 @@ func (r *Reader) NextCommand(c *Command) (bool, error) {
 				break
 			}
 			if b[pos] != '$' {
-				return false, r.fail(&ProtocolError{fmt.Sprintf("expected '$', got '%c'", b[pos])})
+				return false, r.fail(&ProtocolError{"expected '$', got " + quoteByte(b[pos])})
 			}
 			n, next := scanLen(b, pos+1)
 			if next == lenPartial {
@@ -165,12 +164,9 @@ func (r *Reader) nextInline(c *Command) (bool, error) {
 }
 
 // splitInline splits a line into arguments by the rules of Redis's sdssplitargs: "double quotes" know \n \r \t \b \a
-// \xHH and \ before any other byte, 'single quotes' know \' only, a closing quote must end the argument, and a
-// NUL ends the line. It reports false for unbalanced quotes.
+// \xHH and \ before any other byte, 'single quotes' know \' only, and a closing quote must end the argument. It reports
+// false for unbalanced quotes. A NUL is a byte like any other; redis-server never sees the end of such a line.
 func splitInline(dst []byte, spans []span, line []byte) ([]byte, []span, bool) {
-	if i := bytes.IndexByte(line, 0); i >= 0 {
-		line = line[:i]
-	}
 	for {
 		for len(line) > 0 && isSpace(line[0]) {
 			line = line[1:]

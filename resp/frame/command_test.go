@@ -100,7 +100,7 @@ func TestNextCommand(t *testing.T) {
 		{in: " \t set k \"a\\x41\\n\\r\\t\\b\\a\\q\\\"\" \r\n", want: []string{`["set" "k" "aA\n\r\t\b\aq\""]`}},
 		{in: `set k 'it\'s \n'` + "\r\n", want: []string{`["set" "k" "it's \\n"]`}},
 		{in: `set "" ''` + "\n", want: []string{`["set" "" ""]`}},
-		{in: "set a\"b\" c\x00 d\n", want: []string{`["set" "ab" "c"]`}},
+		{in: "set a\"b\" c\x00 d\n", want: []string{`["set" "ab" "c\x00" "d"]`}},
 		{in: "a\vb \v c\n", want: []string{`["a\vb" "c"]`}},
 		{in: `a "\xzz\x4"` + "\n", want: []string{`["a" "xzzx4"]`}},
 		{in: "set k \"v\n", err: "Protocol error: unbalanced quotes in request"},

@@ -170,7 +170,7 @@ func badLength(kind Kind) *ProtocolError {
 	return &ProtocolError{"invalid multibulk length"}
 }
 
-func quoteByte(c byte) string { return "'" + string(rune(c)) + "'" }
+func quoteByte(c byte) string { return "'" + string([]byte{c}) + "'" }
 
 // validLine checks the scalars whose value steers a reader; doubles and big numbers are left to those who use them.
 func validLine(kind Kind, line []byte) bool {
