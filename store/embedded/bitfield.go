@@ -82,6 +82,7 @@ func bitfieldGeneric(x *call, readonly bool) {
 	}
 	var b []byte
 	var o *object
+	grown := false
 	if !writes {
 		if b, ok = x.stringForBits(x.args[1]); !ok {
 			return
@@ -93,11 +94,12 @@ func bitfieldGeneric(x *call, readonly bool) {
 				end = max(end, op.at+int64(op.width)-1)
 			}
 		}
-		if b, o, ok = x.bitsForWrite(x.args[1], end); !ok {
+		if b, o, grown = x.bitsForWrite(x.args[1], end); o == nil {
 			return
 		}
 	}
 	x.array(len(ops))
+	changes := 0
 	for _, op := range ops {
 		old := op.get(b)
 		if op.verb == 'g' {
@@ -115,10 +117,15 @@ func bitfieldGeneric(x *call, readonly bool) {
 		} else {
 			x.int(val)
 		}
-		x.dirty++
+		if grown || val != old {
+			changes++
+		}
 	}
-	if x.dirty > 0 {
+	if changes > 0 {
 		x.touch(x.args[1], o)
+	}
+	if changes > 0 || grown {
+		x.dirty++ // when it has grown, replicas' must too, even if all operations failed
 	}
 }
 

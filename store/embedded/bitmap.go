@@ -59,28 +59,36 @@ func setbitCommand(x *call) {
 		return
 	}
 	on := x.args[3][0] & 1
-	b, o, ok := x.bitsForWrite(x.args[1], at)
-	if !ok {
+	b, o, grown := x.bitsForWrite(x.args[1], at)
+	if o == nil {
 		return
 	}
 	shift := 7 - at&7
 	old := b[at>>3] >> shift & 1
 	b[at>>3] = b[at>>3]&^(1<<shift) | on<<shift
-	x.touch(x.args[1], o)
-	x.dirty++
+	if grown || old != on {
+		x.touch(x.args[1], o)
+		x.dirty++
+	}
 	x.int(int64(old))
 }
 
-// bitsForWrite makes the string long enough for the bit at.
-func (x *call) bitsForWrite(key []byte, at int64) ([]byte, *object, bool) {
+// bitsForWrite makes the string long enough for the bit at and tells whether it had to grow. A nil object means that the
+// error has been replied.
+func (x *call) bitsForWrite(key []byte, at int64) (b []byte, o *object, grown bool) {
 	o, ok := x.writeKind(key, kindString)
 	if !ok {
 		return nil, nil, false
 	}
+	have := -1
 	if o == nil {
 		o = x.add(key, bytesPayload(nil, encRaw))
+	} else {
+		have = o.stringLen()
 	}
-	return o.own(max(o.stringLen(), int(at>>3)+1)), o, true
+	b = o.own(max(have, int(at>>3)+1))
+	x.db.account(o) // also if nothing else changes
+	return b, o, len(b) != have
 }
 
 func getbitCommand(x *call) {
@@ -116,8 +124,9 @@ type bitRange struct {
 	firstSkip, lastOK byte // masks: bits before the range in the first byte; bits within it in the last
 }
 
-// argBitRange reads "start [end [BYTE|BIT]]" against n bytes; empty ranges have lo > hi.
-func (x *call) argBitRange(args [][]byte, n int64) (r bitRange, ok bool) {
+// argBitRange reads "start [end [BYTE|BIT]]" against n bytes; empty ranges have lo > hi. For BITCOUNT, but not for BITPOS,
+// negative indexes in the wrong order are an empty range even if both are cut to the beginning.
+func (x *call) argBitRange(args [][]byte, n int64, count bool) (r bitRange, ok bool) {
 	lo, hi := int64(0), int64(-1)
 	if lo, ok = x.argInt(args[0]); !ok {
 		return r, false
@@ -137,11 +146,14 @@ func (x *call) argBitRange(args [][]byte, n int64) (r bitRange, ok bool) {
 			return r, false
 		}
 	}
+	rawLo, rawHi := lo, hi
 	total := n
 	if inBits {
 		total *= 8
 	}
-	lo, hi = byteRange(lo, hi, total)
+	if lo, hi = clampIndexes(lo, hi, total); count && rawLo < 0 && rawHi < 0 && rawLo > rawHi {
+		lo, hi = 1, 0
+	}
 	r.lastOK = 0xff
 	if lo > hi || n == 0 {
 		r.lo, r.hi = 1, 0
@@ -173,7 +185,7 @@ func bitcountCommand(x *call) {
 		x.syntax()
 		return
 	}
-	r, ok := x.argBitRange(x.args[2:], int64(len(b)))
+	r, ok := x.argBitRange(x.args[2:], int64(len(b)), true)
 	if !ok {
 		return
 	}
@@ -210,7 +222,7 @@ func bitposCommand(x *call) {
 	}
 	r := bitRange{hi: int64(len(b)) - 1, lastOK: 0xff}
 	if len(x.args) > 3 {
-		if r, ok = x.argBitRange(x.args[3:], int64(len(b))); !ok {
+		if r, ok = x.argBitRange(x.args[3:], int64(len(b)), false); !ok {
 			return
 		}
 	}

@@ -145,9 +145,14 @@ func (c *Conn) doShared(dst []byte, reqs []command.Request) ([]byte, int) {
 }
 
 func (c *Conn) doExclusive(dst []byte, reqs []command.Request) ([]byte, int, *waiter) {
-	c.e.mu.Lock()
-	defer c.e.unlock()
-	return c.run(dst, reqs)
+	e := c.e
+	e.mu.Lock()
+	defer e.unlock()
+	dst, n, w := c.run(dst, reqs)
+	if c.x.lapsed && !e.replica {
+		e.expireDue(c.x.now, expireSlice)
+	}
+	return dst, n, w
 }
 
 // clockEvery is how many commands of a batch share one reading of the clock.

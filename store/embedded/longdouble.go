@@ -24,6 +24,8 @@ func parseLongDouble(b []byte) (*big.Float, bool) {
 	base, s := 10, string(b)
 	if i := strings.IndexAny(s, "xX"); i >= 0 {
 		base = 0
+	} else if strings.ContainsAny(s, "pP") {
+		return nil, false // big.Float would take it
 	} else if t := strings.TrimLeft(strings.ToLower(s), "+-"); len(s)-len(t) <= 1 && (t == "infinity" || t == "inf") {
 		s = s[:len(s)-len(t)] + "Inf"
 	}

@@ -396,19 +396,22 @@ func appendCommand(x *call) {
 	x.int(int64(o.stringLen()))
 }
 
-// byteRange turns a first and last index, negative ones from the end, into a range of n elements; empty if lo > hi.
+// byteRange turns a first and last index, negative ones from the end, into a range of n bytes; empty if lo > hi.
 func byteRange(lo, hi, n int64) (int64, int64) {
 	if lo < 0 && hi < 0 && lo > hi {
 		return 1, 0
 	}
+	return clampIndexes(lo, hi, n)
+}
+
+func clampIndexes(lo, hi, n int64) (int64, int64) {
 	if lo < 0 {
 		lo = max(lo+n, 0)
 	}
 	if hi < 0 {
 		hi = max(hi+n, 0)
 	}
-	hi = min(hi, n-1)
-	return lo, hi
+	return lo, min(hi, n-1)
 }
 
 func getrangeCommand(x *call) {
