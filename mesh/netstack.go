@@ -72,9 +72,11 @@ func (n *netstack) setup(rto rtoBounds) error {
 	recovery := tcpip.TCPRecovery(0)
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	congestion := tcpip.CongestionControlOption("cubic")
+	// A minute's worth of links that came and went would be much to keep.
+	timeWait := tcpip.TCPTimeWaitTimeoutOption(10 * time.Second)
 	minRTO, maxRTO := tcpip.TCPMinRTOOption(rto.min), tcpip.TCPMaxRTOOption(rto.max)
 	for _, opt := range []tcpip.SettableTransportProtocolOption{
-		&sack, &recovery, &moderate, &congestion, &minRTO, &maxRTO,
+		&sack, &recovery, &moderate, &congestion, &timeWait, &minRTO, &maxRTO,
 		&tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: tcpBufferDefault, Max: tcpBufferMax},
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: tcpBufferDefault, Max: tcpBufferMax},
 	} {
