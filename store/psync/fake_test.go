@@ -69,7 +69,11 @@ func (m *memory) execute(args [][]byte) error {
 	if len(args) > 1 {
 		key = string(args[1])
 	}
-	switch strings.ToLower(string(args[0])) {
+	name := strings.ToLower(string(args[0]))
+	if (name == "set" || name == "append") && len(args) < 3 {
+		return errors.New("wrong number of arguments")
+	}
+	switch name {
 	case "select":
 		m.db, _ = strconv.Atoi(key)
 	case "set":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -65,11 +66,18 @@ func TestSilenceAndRetries(t *testing.T) {
 		var wg sync.WaitGroup
 		log := psync.NewLog(0)
 		start := time.Now()
-		var dials []time.Duration
+		var mu sync.Mutex
+		var all []time.Duration
+		dialled := func() []time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(all)
+		}
 		r := psync.NewReplica(psync.ReplicaOptions{Log: log, Target: newMemory(log), Timeout: 10 * time.Second,
 			Dial: func(ctx context.Context) (net.Conn, error) {
-				dials = append(dials, time.Since(start))
-				if len(dials) > 1 {
+				mu.Lock()
+				defer mu.Unlock()
+				if all = append(all, time.Since(start)); len(all) > 1 {
 					return nil, errors.New("no route")
 				}
 				ours, theirs := net.Pipe()
@@ -86,16 +94,17 @@ func TestSilenceAndRetries(t *testing.T) {
 		wg.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(9 * time.Second)
 		synctest.Wait()
-		if len(dials) != 1 {
+		if dials := dialled(); len(dials) != 1 {
 			t.Errorf("dials at %v", dials)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if len(dials) != 2 || dials[1] != 10*time.Second {
+		if dials := dialled(); len(dials) != 2 || dials[1] != 10*time.Second {
 			t.Errorf("dials at %v: the first retry comes at once", dials)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
+		dials := dialled()
 		for i := 3; i < len(dials); i++ {
 			gap := dials[i] - dials[i-1]
 			if gap < 25*time.Millisecond || gap > time.Second || i > 8 && gap < 500*time.Millisecond {
@@ -108,6 +117,7 @@ func TestSilenceAndRetries(t *testing.T) {
 		}
 		r.Kick()
 		synctest.Wait()
+		dials = dialled()
 		if len(dials) != n+2 || dials[n] != at { // the kick's, and its first retry
 			t.Errorf("kicked at %v: %v", at, dials[n:])
 		}
