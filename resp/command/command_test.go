@@ -10,6 +10,9 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/classes.golden")
 
+// mixed spells a name in capitals with small endings.
+func mixed(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
+
 func TestLookup(t *testing.T) {
 	n := 0
 	for s := range All() {
@@ -18,7 +21,7 @@ func TestLookup(t *testing.T) {
 		}
 		n++
 		words := strings.Split(s.Name, "|")
-		for _, spell := range []func(string) string{strings.ToLower, strings.ToUpper, strings.Title} {
+		for _, spell := range []func(string) string{strings.ToLower, strings.ToUpper, mixed} {
 			var args []string
 			for _, w := range words {
 				args = append(args, spell(w))

@@ -68,8 +68,8 @@ func (r *Reader) Consumed() int64 { return r.consumed }
 // Fill reads at least one byte from the source. It may move the buffer: whatever the reader returned before becomes
 // invalid.
 func (r *Reader) Fill() error {
-	if r.srcErr != nil {
-		return r.srcErr
+	if err := r.srcErr; err != nil {
+		return r.sourceError(err)
 	}
 	r.makeRoom()
 	if r.scan.left == 0 && cap(r.scan.spans) > 1024 {
@@ -92,15 +92,20 @@ func (r *Reader) Fill() error {
 			return nil
 		}
 		if err != nil {
-			r.srcErr = err
-			// A deadline may be moved and the read tried again: only the end of the stream is for ever.
-			if err != io.EOF {
-				r.srcErr = nil
-			}
-			return err
+			return r.sourceError(err)
 		}
 	}
 	return io.ErrNoProgress
+}
+
+// sourceError reports an error of the source. Only the end of the stream is for ever: after a missed deadline, say, the
+// read may be tried again.
+func (r *Reader) sourceError(err error) error {
+	r.srcErr = nil
+	if err == io.EOF {
+		r.srcErr = err
+	}
+	return err
 }
 
 // makeRoom makes the buffer fit for a read.
@@ -196,8 +201,8 @@ func (r *Reader) Read(p []byte) (int, error) {
 		r.scan.stack = r.scan.stack[:0]
 		return n, nil
 	}
-	if r.srcErr != nil {
-		return 0, r.srcErr
+	if err := r.srcErr; err != nil {
+		return 0, r.sourceError(err)
 	}
 	n, err := r.src.Read(p)
 	r.consumed += int64(n)
