@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -629,4 +628,20 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-var _ = fmt.Sprint
+// nullStore answers everything with the same value, at no cost.
+type nullStore struct{}
+
+func (nullStore) NewConn(func([]byte)) StoreConn            { return nullConn{} }
+func (nullStore) Position() (string, int64)                 { return "one", 1 }
+func (nullStore) Wait(context.Context, string, int64) error { return nil }
+func (nullStore) State() StoreState                         { return StoreState{Primary: true, Usable: true} }
+
+type nullConn struct{}
+
+func (nullConn) Do(_ context.Context, dst []byte, reqs []command.Request) []byte {
+	for range reqs {
+		dst = append(dst, "$5\r\nvalue\r\n"...)
+	}
+	return dst
+}
+func (nullConn) Close() error { return nil }

@@ -196,7 +196,7 @@ const followEvery = 250 * time.Millisecond
 
 // follow keeps the view up to date.
 func (g *Gateway) follow() {
-	tick := time.NewTicker(followEvery)
+	tick := time.NewTicker(min(followEvery, g.opt.StatusEvery))
 	defer tick.Stop()
 	var asked time.Time
 	for {

@@ -50,7 +50,6 @@ type link struct {
 	idleAt  func(*link) // pinned: called when the last call was answered
 
 	answered atomic.Int64 // unix nano of the last sign of life, or of the first command after idleness
-	used     atomic.Int64 // unix nano of the last command
 
 	// of the reading goroutine
 	replid *string
@@ -70,6 +69,7 @@ const (
 const (
 	linkMaxCalls = 65536
 	linkMaxBytes = 32 << 20
+	linkKeep     = 256 << 10 // the most that a link keeps for its next write
 )
 
 var (
@@ -96,7 +96,6 @@ func (g *Gateway) newLinkLocked(r *remote, proto, db int, pinned bool, setup fun
 		fmt.Sprint(proto), fmt.Sprint(db), mode)
 	l.end = int64(len(l.buf))
 	l.answered.Store(time.Now().UnixNano())
-	l.used.Store(time.Now().UnixNano())
 	if setup != nil {
 		setup(l)
 	}
@@ -225,7 +224,7 @@ func (l *link) write() {
 		n, err := l.conn.Write(p)
 		l.mu.Lock()
 		l.written += int64(n)
-		if cap(p) <= 4*keepBuffer {
+		if cap(p) <= linkKeep {
 			l.spare = p[:0]
 		}
 		if l.blocked > 0 {
@@ -448,6 +447,19 @@ func (l *link) checkIdle() {
 	l.idleAt = nil
 	l.mu.Unlock()
 	f(l)
+}
+
+// quietAfter is how long a link may be silent before it is asked for a sign of life.
+const quietAfter = 2 * time.Second
+
+// quiet says that the link has been silent, and nothing is expected on it.
+func (l *link) quiet(now time.Time) bool {
+	if now.Sub(time.Unix(0, l.answered.Load())) < quietAfter {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state == linkUp && l.first == len(l.queue)
 }
 
 // stalled says that the oldest command has been waiting for longer than limit.

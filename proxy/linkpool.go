@@ -148,6 +148,10 @@ func (g *Gateway) tend(now time.Time) {
 		case l.stalled(now, g.opt.StallTimeout):
 			l.close(errStalled)
 			g.log.Warn("link stalled", "node", l.remote.node)
+		case l.quiet(now):
+			// A connection that the other side has lost must be found out by this, not by a client's write.
+			l.order(true, "RESPMESH", "STATUS", g.opt.Org+"/"+g.opt.Database)
+			l.kick()
 		}
 	}
 }

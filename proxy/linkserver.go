@@ -195,7 +195,7 @@ func (l *served) batch() error {
 		default:
 			l.n++
 		}
-		if l.n >= maxBatch || len(l.reply) >= 4*keepBuffer {
+		if l.n >= maxBatch || len(l.reply) >= linkKeep {
 			if err := l.flush(); err != nil {
 				return err
 			}
@@ -283,10 +283,10 @@ func (l *served) flush() error {
 		_, err = l.conn.Write(p)
 	}
 	l.head, l.reply = head[:0], l.reply[:0]
-	if cap(l.head) > 4*keepBuffer {
+	if cap(l.head) > linkKeep {
 		l.head = nil
 	}
-	if cap(l.reply) > 4*keepBuffer {
+	if cap(l.reply) > linkKeep {
 		l.reply = nil
 	}
 	return err

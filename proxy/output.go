@@ -58,7 +58,8 @@ const (
 	cutKilled cutReason = "killed"
 )
 
-const keepBuffer = 64 << 10
+// keepBuffer is the most that a session keeps for its next replies.
+const keepBuffer = 16 << 10
 
 func newOutput(conn net.Conn, limit int, spawn func(func()), onCut func(cutReason)) *output {
 	o := &output{conn: conn, limit: limit, spawn: spawn, onCut: onCut}

@@ -188,7 +188,7 @@ func TestCloseDrains(t *testing.T) {
 	blocked.send("BLPOP l 0")
 	eventually(t, "blocked", func() bool { return a.count("blpop") == 1 })
 	busy.send("SET k v")
-	eventually(t, "in flight", func() bool { return g.inFlightForTest() > 0 })
+	eventually(t, "in flight", func() bool { return g.inFlightForTest() == 2 })
 	wg.Go(func() {
 		idle.closed()
 		close(gate)

@@ -135,7 +135,7 @@ type Options struct {
 	Version       string        // in HELLO; default 7.0.15
 	DialTimeout   time.Duration // default 1 s
 	StallTimeout  time.Duration // a link whose oldest command has had no answer for so long is given up; default 15 s
-	StatusEvery   time.Duration // how often remote replicas are asked for their state; default 300 ms
+	StatusEvery   time.Duration // how often remote replicas are asked for their state; default 250 ms
 	WaitBoundMin  time.Duration // bounds of the wait for read-your-writes: 2×RTT to the primary within…
 	WaitBoundMax  time.Duration // default 50 ms … 1 s
 	LargeCommand  int           // bytes from which a command travels on a connection of its own; default 1 MiB
@@ -163,7 +163,7 @@ func (o *Options) setDefaults() error {
 	def(&o.Version, "7.0.15")
 	def(&o.DialTimeout, time.Second)
 	def(&o.StallTimeout, 15*time.Second)
-	def(&o.StatusEvery, 300*time.Millisecond)
+	def(&o.StatusEvery, 250*time.Millisecond)
 	def(&o.WaitBoundMin, 50*time.Millisecond)
 	def(&o.WaitBoundMax, time.Second)
 	def(&o.LargeCommand, 1<<20)

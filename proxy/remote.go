@@ -41,6 +41,10 @@ func (s *session) unforwarded(w *work, req *command.Request, c class) {
 			s.execute(w)
 			s.openStore()
 		}
+		if s.mute || s.skip {
+			s.executeMute(w, req)
+			return
+		}
 		w.enqueue()
 		return
 	}
@@ -55,6 +59,7 @@ func (s *session) newCall(w *work, req *command.Request, c class, t trait, d dec
 	k.proto, k.db, k.mute = s.proto, s.db, s.silent()
 	k.read = c == classRead && t&traitBlocking == 0 && d.kind != routePinned
 	k.blocks = t&traitBlocking != 0
+	k.retried = s.mode == readPrimary // no other copy would do
 	if k.read {
 		k.raw = append(k.raw[:0], req.Raw...)
 	}
@@ -111,17 +116,18 @@ func (s *session) send(l *link, k *call, raw []byte) {
 func (s *session) match(l *link) {
 	if l.proto != s.proto {
 		l.proto = s.proto
-		l.order("HELLO", strconv.Itoa(s.proto))
+		l.order(false, "HELLO", strconv.Itoa(s.proto))
 	}
 	if l.db != s.db {
 		l.db = s.db
-		l.order("SELECT", strconv.Itoa(s.db))
+		l.order(false, "SELECT", strconv.Itoa(s.db))
 	}
 }
 
 // order sends a command of the gateway's own, whose reply nobody needs.
-func (l *link) order(args ...string) {
+func (l *link) order(noWait bool, args ...string) {
 	c := newCall()
+	c.noWait = noWait
 	c.fn = func([]byte, error) {}
 	if l.send(c, frame.AppendCommandString(nil, args...)) != nil {
 		c.free()

@@ -125,7 +125,7 @@ func (s *session) run() {
 		w := works.Get().(*work)
 		s.process(w)
 		w.n = 0
-		if cap(w.reqs) <= maxBatch*2 && cap(w.out) <= 4*keepBuffer {
+		if cap(w.reqs) <= maxBatch*2 && cap(w.out) <= linkKeep {
 			w.out = w.out[:0]
 			works.Put(w)
 		}
@@ -176,7 +176,7 @@ func (s *session) process(w *work) {
 		req.Spec = command.Lookup(req.Args)
 		last = req.Spec
 		s.handle(w, req)
-		if w.n >= s.batch || len(w.out) >= keepBuffer {
+		if w.n >= s.batch || len(w.out) >= bigReplies/4 {
 			s.commit(w)
 		}
 	}
@@ -218,6 +218,10 @@ func (s *session) protocolError(w *work, err error) {
 // handle routes one command. What it is given aliases the reader's buffer: valid until the next Fill.
 func (s *session) handle(w *work, req *command.Request) {
 	e := s.g.table.of(req.Spec)
+	if req.Spec == nil && !s.tx.open && equalFold(req.Args[0], "respmesh") {
+		e = &s.g.table.respmesh
+		req.Spec = s.g.table.container
+	}
 	if !s.authed && !(req.Spec != nil && req.Is(command.FlagNoAuth)) {
 		if command.IsHTTP(req.Args) {
 			s.leave = true
@@ -246,7 +250,7 @@ func (s *session) handle(w *work, req *command.Request) {
 		if all, writes := s.out.inFlight(); writes > 0 {
 			sv.unanswered = true
 		} else if all == 0 {
-			s.last = nil
+			s.last, s.kickme = nil, false // somebody else's kick carried them
 		}
 	}
 	d := route(c, t, e.self != nil, sv, v)

@@ -184,3 +184,17 @@ func TestPipelineWithoutReading(t *testing.T) {
 		}
 	}
 }
+
+func TestExplain(t *testing.T) {
+	h := newHouse(t, "a", "b")
+	g, addr := h.gateway("b", h.mesh("b"), nil)
+	if x := g.Explain("set", "k", "v"); x.Route != "primary" || x.Region != "ra" || x.Class != "write" {
+		t.Errorf("%+v", x)
+	}
+	c := connect(t, addr)
+	c.want("RESPMESH EXPLAIN get k", "[class read route local node b region rb rtt 0s reason the local replica is usable]")
+	c.want("READWRITE", "OK")
+	if got := c.do("RESPMESH EXPLAIN get k"); !strings.Contains(got, "route primary") {
+		t.Error(got)
+	}
+}

@@ -52,6 +52,10 @@ func (e *entry) is(t trait) bool { return e.traits&t != 0 }
 type table struct {
 	entries [command.Count]entry
 	unknown entry
+
+	// RESPMESH is the gateway's own command and in no server's table.
+	respmesh  entry
+	container *command.Spec
 }
 
 func (t *table) of(s *command.Spec) *entry {
@@ -64,6 +68,8 @@ func (t *table) of(s *command.Spec) *entry {
 func newTable() *table {
 	t := &table{unknown: entry{class: classPrimaryOnly}}
 	self := selfFuncs()
+	t.respmesh = entry{class: classLocal, self: explain}
+	t.container = &command.Spec{Name: "respmesh", Arity: -2, Class: command.Local}
 	for s := range command.All() {
 		e := &t.entries[s.ID]
 		e.class = classOf(s.Class)
