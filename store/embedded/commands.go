@@ -38,6 +38,7 @@ func commandTables() [][]registration {
 		keysCommands(),
 		expireCommands(),
 		scanCommands(),
+		dumpCommands(),
 		stringCommands(),
 		bitmapCommands(),
 		hashCommands(),
