@@ -19,7 +19,7 @@ type hashField string
 
 // Redis's defaults for hash-max-listpack-entries and -value.
 const (
-	hashPackEntries = 128
+	hashPackEntries = 512
 	hashPackValue   = 64
 )
 

@@ -25,14 +25,14 @@ func listCommands() []registration {
 		{name: "lpos", handle: lposCommand},
 		{name: "lmove", handle: lmoveCommand},
 		{name: "rpoplpush", handle: func(x *call) { x.moveElement(x.args[1], x.args[2], false, true) }},
-		{name: "lmpop", handle: func(x *call) { lmpopGeneric(x, 1, 0, false) }},
+		{name: "lmpop", handle: func(x *call) { lmpopGeneric(x, false) }},
 		{name: "blpop", handle: func(x *call) { bpopGeneric(x, true) }},
 		{name: "brpop", handle: func(x *call) { bpopGeneric(x, false) }},
 		{name: "blmove", handle: blmoveCommand},
 		{name: "brpoplpush", handle: brpoplpushCommand},
-		{name: "blmpop", handle: blmpopCommand},
+		{name: "blmpop", handle: func(x *call) { lmpopGeneric(x, true) }},
 		{name: "sort", handle: sortCommand},
-		{name: "sort_ro", handle: sortCommand},
+		{name: "sort_ro", handle: sortCommand, lock: lockExclusive}, // see sortCommand
 	}
 }
 
@@ -322,7 +322,7 @@ func ltrimCommand(x *call) {
 }
 
 func lremCommand(x *call) {
-	count, ok := x.argRange(x.args[2], -math.MaxInt64, math.MaxInt64, "")
+	count, ok := x.argInt(x.args[2])
 	if !ok {
 		return
 	}
@@ -333,7 +333,7 @@ func lremCommand(x *call) {
 	}
 	removed := 0
 	if o != nil {
-		removed = o.list().removeEqual(x.args[3], int(max(count, -count)), count < 0)
+		removed = o.list().removeEqual(x.args[3], int(max(count, -count, 0)), count < 0)
 		if removed > 0 {
 			x.shrunk(key, o)
 			x.dirty += removed
@@ -352,7 +352,7 @@ func lposCommand(x *call) {
 		v, ok := x.args[i+1], true
 		switch {
 		case is(x.args[i], "RANK"):
-			rank, ok = x.argRange(v, -math.MaxInt64, math.MaxInt64, "")
+			rank, ok = x.argInt(v)
 			if ok && rank == 0 {
 				x.err("ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... " +
 					"or use negative to start from the end of the list")
@@ -412,9 +412,10 @@ func lpos(l *listValue, v []byte, rank, count, maxlen int64, one bool) (found []
 	if maxlen == 0 || maxlen > n {
 		maxlen = n
 	}
+	matches := int64(0)
 	l.walk(int(i), int(maxlen), reverse, func(e lpValue) bool {
 		if e.is(&k) {
-			if rank--; rank <= 0 {
+			if matches++; matches >= rank {
 				found = append(found, i)
 				if one || count > 0 && int64(len(found)) == count {
 					return false
@@ -554,8 +555,13 @@ func (x *call) blockingMove(timeoutArg []byte, fromFront, toFront bool) (moved b
 	return false
 }
 
-// argMPop reads "numkeys key… <word> [COUNT n]", which starts at args[at], of LMPOP, BLMPOP, ZMPOP and BZMPOP.
-func (x *call) argMPop(at int) (keys [][]byte, where []byte, word int, ok bool) {
+// argMPop reads "[timeout] numkeys key… <word>" of LMPOP, BLMPOP, ZMPOP and BZMPOP; the time-out, which only the blocking
+// ones have, is left for last as in Redis.
+func (x *call) argMPop(blocking bool) (keys [][]byte, where []byte, word int, ok bool) {
+	at := 1
+	if blocking {
+		at = 2
+	}
 	n, ok := x.argRange(x.args[at], 1, math.MaxInt64, "ERR numkeys should be greater than 0")
 	if !ok {
 		return nil, nil, 0, false
@@ -569,33 +575,29 @@ func (x *call) argMPop(at int) (keys [][]byte, where []byte, word int, ok bool) 
 	return x.args[at+1 : word], x.args[word], word, true
 }
 
-// argMPopCount reads the options after the word at args[word].
-func (x *call) argMPopCount(word int) (count int64, ok bool) {
+// argMPopCount reads "[COUNT n]" after the word at args[word], then the time-out.
+func (x *call) argMPopCount(word int, blocking bool) (count, timeout int64, ok bool) {
 	count = -1
 	for i := word + 1; i < len(x.args); i++ {
-		if count < 0 && is(x.args[i], "COUNT") && i+1 < len(x.args) {
-			i++
-			if count, ok = x.argRange(x.args[i], 1, math.MaxInt64, "ERR count should be greater than 0"); !ok {
-				return 0, false
-			}
-			continue
+		if count >= 0 || !is(x.args[i], "COUNT") || i+1 == len(x.args) {
+			x.syntax()
+			return 0, 0, false
 		}
-		x.syntax()
-		return 0, false
+		i++
+		if count, ok = x.argRange(x.args[i], 1, math.MaxInt64, "ERR count should be greater than 0"); !ok {
+			return 0, 0, false
+		}
 	}
-	return max(count, 1), true
+	if blocking {
+		if timeout, ok = x.argTimeout(x.args[1]); !ok {
+			return 0, 0, false
+		}
+	}
+	return max(count, 1), timeout, true
 }
 
-func blmpopCommand(x *call) {
-	timeout, ok := x.argTimeout(x.args[1])
-	if !ok {
-		return
-	}
-	lmpopGeneric(x, 2, timeout, true)
-}
-
-func lmpopGeneric(x *call, at int, timeout int64, blocking bool) {
-	keys, where, word, ok := x.argMPop(at)
+func lmpopGeneric(x *call, blocking bool) {
+	keys, where, word, ok := x.argMPop(blocking)
 	if !ok {
 		return
 	}
@@ -603,7 +605,7 @@ func lmpopGeneric(x *call, at int, timeout int64, blocking bool) {
 	if !ok {
 		return
 	}
-	count, ok := x.argMPopCount(word)
+	count, timeout, ok := x.argMPopCount(word, blocking)
 	if !ok {
 		return
 	}

@@ -251,7 +251,8 @@ func srandmemberCommand(x *call) {
 			x.value(s.random())
 		}
 	case count >= int64(n):
-		x.members(s)
+		x.array(n)
+		s.each(func(m lpValue) bool { x.value(m); return true })
 	case s.big != nil && sparse(int(count), n):
 		x.array(int(count))
 		seen := make(map[string]bool, count)

@@ -3,10 +3,7 @@ package embedded
 import (
 	"bytes"
 	"cmp"
-	"errors"
-	"math"
 	"slices"
-	"strconv"
 )
 
 // sortOptions are what SORT and SORT_RO take.
@@ -71,6 +68,11 @@ func sortCommand(x *call) {
 		x.wrongType()
 		return
 	}
+	if o != nil && o.kind == kindZSet {
+		// Redis does so too, even for SORT_RO: OBJECT ENCODING shows it.
+		o.zset().grow(x.seed())
+		x.db.account(o)
+	}
 	if opts.dontSort && o != nil && o.kind == kindSet && opts.storing {
 		// What is stored must be the same on every replica, but a set has no order: sort it after all.
 		opts.dontSort, opts.alpha, opts.byOn = false, true, false
@@ -94,7 +96,7 @@ func sortItems(o *object, opts sortOptions) (items []sortItem) {
 	}
 	items = make([]sortItem, 0, o.container().len())
 	add := func(v lpValue) bool {
-		items = append(items, sortItem{value: v.appendTo(nil)})
+		items = append(items, sortItem{value: v.appendTo([]byte{})})
 		return true
 	}
 	switch o.kind {
@@ -104,9 +106,9 @@ func sortItems(o *object, opts sortOptions) (items []sortItem) {
 		o.set().each(add)
 	case kindZSet:
 		o.zset().each(func(m lpValue, _ float64) bool { return add(m) })
-		if opts.dontSort && opts.desc {
-			slices.Reverse(items)
-		}
+	}
+	if opts.dontSort && opts.desc && o.kind != kindSet {
+		slices.Reverse(items)
 	}
 	return items
 }
@@ -125,28 +127,12 @@ func (x *call) sortKeys(items []sortItem, opts *sortOptions) bool {
 			it.alpha = by
 			continue
 		}
-		var ok bool
-		if it.score, ok = parseSortNumber(by); !ok {
+		var exact, ok bool
+		if it.score, exact, ok = strtod(by); !ok || !exact {
 			return false
 		}
 	}
 	return true
-}
-
-// parseSortNumber is strtod: an empty string is 0, spaces in front are skipped.
-func parseSortNumber(b []byte) (float64, bool) {
-	if b = bytes.TrimLeft(b, " \t\n\v\f\r"); len(b) == 0 {
-		return 0, true
-	}
-	f, ok := parseFloat(b)
-	if !ok {
-		var err error
-		// Too small a number is no error to strtod's caller unless it is out of range.
-		if f, err = strconv.ParseFloat(string(b), 64); errors.Is(err, strconv.ErrRange) || err != nil {
-			return 0, false
-		}
-	}
-	return f, !math.IsNaN(f)
 }
 
 func (o *sortOptions) sort(items []sortItem) {

@@ -42,8 +42,8 @@ func zsetCommands() []registration {
 		{name: "zpopmax", handle: func(x *call) { zpopGeneric(x, true) }},
 		{name: "bzpopmin", handle: func(x *call) { bzpopGeneric(x, false) }},
 		{name: "bzpopmax", handle: func(x *call) { bzpopGeneric(x, true) }},
-		{name: "zmpop", handle: func(x *call) { zmpopGeneric(x, 1, 0, false) }},
-		{name: "bzmpop", handle: bzmpopCommand},
+		{name: "zmpop", handle: func(x *call) { zmpopGeneric(x, false) }},
+		{name: "bzmpop", handle: func(x *call) { zmpopGeneric(x, true) }},
 		{name: "zrandmember", handle: zrandmemberCommand},
 		{name: "zscan", handle: zscanCommand},
 	}
@@ -406,14 +406,8 @@ func bzpopGeneric(x *call, max bool) {
 	x.block(kindZSet, timeout, keys...)
 }
 
-func bzmpopCommand(x *call) {
-	if timeout, ok := x.argTimeout(x.args[1]); ok {
-		zmpopGeneric(x, 2, timeout, true)
-	}
-}
-
-func zmpopGeneric(x *call, at int, timeout int64, blocking bool) {
-	keys, where, word, ok := x.argMPop(at)
+func zmpopGeneric(x *call, blocking bool) {
+	keys, where, word, ok := x.argMPop(blocking)
 	if !ok {
 		return
 	}
@@ -422,7 +416,7 @@ func zmpopGeneric(x *call, at int, timeout int64, blocking bool) {
 		x.syntax()
 		return
 	}
-	count, ok := x.argMPopCount(word)
+	count, timeout, ok := x.argMPopCount(word, blocking)
 	if !ok {
 		return
 	}

@@ -206,6 +206,32 @@ func (z *zoperation) difference(visit func(member []byte, score float64)) {
 	})
 }
 
+// scored is a member of a result.
+type scored struct {
+	member string
+	score  float64
+}
+
+// results are the members that an operation gives, in order.
+func (z *zoperation) results(op setOp) (all []scored) {
+	add := func(m []byte, score float64) { all = append(all, scored{string(m), score}) }
+	switch op {
+	case setUnion:
+		z.union(add)
+	case setIntersection:
+		z.intersect(func(m []byte, score float64) bool { add(m, score); return true })
+	case setDifference:
+		z.difference(add)
+	}
+	slices.SortFunc(all, func(a, b scored) int {
+		if c := cmp.Compare(a.score, b.score); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.member, b.member)
+	})
+	return all
+}
+
 func zsetOperation(x *call, op setOp, store bool) {
 	at := 1
 	if store {
@@ -215,23 +241,21 @@ func zsetOperation(x *call, op setOp, store bool) {
 	if !ok {
 		return
 	}
-	result := newZSet()
-	add := func(m []byte, score float64) { result.set(m, score, x.seed()) }
-	switch op {
-	case setUnion:
-		z.union(add)
-	case setIntersection:
-		z.intersect(func(m []byte, score float64) bool { add(m, score); return true })
-	case setDifference:
-		z.difference(add)
-	}
-	if store {
-		x.store(x.args[1], zsetPayload(result), result.len())
-		x.int(int64(result.len()))
+	all := z.results(op)
+	if !store {
+		x.randomHeader(len(all), z.withScores)
+		emit := x.scoreEmitter(z.withScores, x.proto >= 3)
+		for _, r := range all {
+			emit(lpValue{s: memberBytes(r.member)}, r.score)
+		}
 		return
 	}
-	x.randomHeader(result.len(), z.withScores)
-	result.each(x.scoreEmitter(z.withScores, x.proto >= 3))
+	result := newZSet()
+	for _, r := range all {
+		result.set(bytesOf(r.member), r.score, x.seed())
+	}
+	x.store(x.args[1], zsetPayload(result), len(all))
+	x.int(int64(len(all)))
 }
 
 func zintercardCommand(x *call) {

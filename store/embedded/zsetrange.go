@@ -3,7 +3,6 @@ package embedded
 import (
 	"bytes"
 	"errors"
-	"math"
 	"strconv"
 )
 
@@ -22,24 +21,29 @@ type scoreBound struct {
 	open  bool // the score itself is outside
 }
 
-// parseScoreBound reads "1.5", "(1.5", "-inf"… as strtod does, which takes an empty string for 0.
+// parseScoreBound reads "1.5", "(1.5", "-inf"….
 func parseScoreBound(b []byte) (s scoreBound, ok bool) {
 	if len(b) > 0 && b[0] == '(' {
 		s.open = true
 		b = b[1:]
 	}
+	s.score, _, ok = strtod(b)
+	return s, ok
+}
+
+// strtod reads a number as C's function of this name does where Redis doesn't look closer: an empty string is 0, spaces
+// in front are skipped, the text ends at a zero byte. exact is false when the number is too large or too small for
+// a double.
+func strtod(b []byte) (f float64, exact, ok bool) {
+	b, _, _ = bytes.Cut(b, []byte{0})
 	if b = bytes.TrimLeft(b, " \t\n\v\f\r"); len(b) == 0 {
-		return s, true
+		return 0, true, true
 	}
-	f, ok := parseFloat(b)
-	if !ok {
-		var err error
-		if f, err = strconv.ParseFloat(string(b), 64); !errors.Is(err, strconv.ErrRange) {
-			return s, false
-		}
+	if f, ok = parseFloat(b); ok {
+		return f, true, true
 	}
-	s.score = f
-	return s, !math.IsNaN(f)
+	f, err := strconv.ParseFloat(string(b), 64)
+	return f, false, errors.Is(err, strconv.ErrRange)
 }
 
 // lexBound is one end of a range of members: before all, after all, or at a member.
@@ -102,29 +106,84 @@ func (x *call) argZRange(kind zrangeKind, lo, hi []byte) (r zrangeSpec, ok bool)
 	return r, true
 }
 
-// of returns the ranks [from, from+n) that the range has in z, counted from the start.
-func (r *zrangeSpec) of(z *zset) (from, n int) {
-	switch r.kind {
-	case zrangeByRank:
-		return clampRange(r.start, r.end, z.len())
-	case zrangeByScore:
-		from = z.countBefore(func(_ []byte, s float64) bool {
-			return s < r.min.score || r.min.open && s == r.min.score
-		})
-		n = z.countBefore(func(_ []byte, s float64) bool {
-			return s < r.max.score || !r.max.open && s == r.max.score
-		}) - from
-	case zrangeByLex:
-		from = z.countBefore(func(m []byte, _ float64) bool {
-			c := r.lmin.compare(m)
-			return c > 0 || c == 0 && r.lmin.open
-		})
-		n = z.countBefore(func(m []byte, _ float64) bool {
-			c := r.lmax.compare(m)
-			return c > 0 || c == 0 && !r.lmax.open
-		}) - from
+// aboveMin and belowMax tell on which side of the bounds a member is.
+func (r *zrangeSpec) aboveMin(m []byte, score float64) bool {
+	if r.kind == zrangeByScore {
+		return score > r.min.score || !r.min.open && score == r.min.score
 	}
-	return from, max(n, 0)
+	c := r.lmin.compare(m)
+	return c < 0 || c == 0 && !r.lmin.open
+}
+
+func (r *zrangeSpec) belowMax(m []byte, score float64) bool {
+	if r.kind == zrangeByScore {
+		return score < r.max.score || !r.max.open && score == r.max.score
+	}
+	c := r.lmax.compare(m)
+	return c > 0 || c == 0 && !r.lmax.open
+}
+
+// of returns the ranks [from, from+n) that the range has in z, counted from the start. A range by lex means nothing
+// when the scores differ; then reverse matters: as in Redis, the search begins at that end.
+func (r *zrangeSpec) of(z *zset, reverse bool) (from, n int) {
+	if r.kind == zrangeByRank {
+		return clampRange(r.start, r.end, z.len())
+	}
+	if r.kind == zrangeByLex && !r.touches(z) {
+		return 0, 0
+	}
+	if z.big != nil {
+		from = z.countBefore(func(m []byte, s float64) bool { return !r.aboveMin(m, s) })
+		n = z.countBefore(r.belowMax) - from
+		return from, max(n, 0)
+	}
+	return r.ofPack(z, reverse)
+}
+
+// touches tells whether the last member isn't below the range, nor the first above it, nor the range empty.
+func (r *zrangeSpec) touches(z *zset) bool {
+	switch {
+	case r.lmin.infinite > 0 || r.lmax.infinite < 0:
+		return false
+	case r.lmin.infinite == 0 && r.lmax.infinite == 0:
+		c := bytes.Compare(r.lmin.member, r.lmax.member)
+		if c > 0 || c == 0 && (r.lmin.open || r.lmax.open) {
+			return false
+		}
+	}
+	ok := true
+	var scratch [24]byte
+	z.walk(z.len()-1, 1, true, func(m lpValue, s float64) bool { ok = r.aboveMin(m.bytes(&scratch), s); return false })
+	z.walk(0, 1, false, func(m lpValue, s float64) bool { ok = ok && r.belowMax(m.bytes(&scratch), s); return false })
+	return ok
+}
+
+// ofPack looks for the range from one end of a small set to the other.
+func (r *zrangeSpec) ofPack(z *zset, reverse bool) (from, n int) {
+	enter, stay := r.aboveMin, r.belowMax
+	first, step := 0, 1
+	if reverse {
+		enter, stay = stay, enter
+		first, step = z.len()-1, -1
+	}
+	var scratch [24]byte
+	at := first
+	z.walk(first, z.len(), reverse, func(v lpValue, s float64) bool {
+		m := v.bytes(&scratch)
+		if n == 0 && !enter(m, s) {
+			at += step
+			return true
+		}
+		if !stay(m, s) {
+			return false
+		}
+		n++
+		return true
+	})
+	if reverse {
+		at -= n - 1
+	}
+	return at, n
 }
 
 func zcountGeneric(x *call, kind zrangeKind) {
@@ -138,7 +197,7 @@ func zcountGeneric(x *call, kind zrangeKind) {
 	}
 	n := 0
 	if z != nil {
-		_, n = r.of(z)
+		_, n = r.of(z, false)
 	}
 	x.int(int64(n))
 }
@@ -156,7 +215,7 @@ func zremrangeGeneric(x *call, kind zrangeKind) {
 	n := 0
 	if o != nil {
 		var from int
-		if from, n = r.of(o.zset()); n > 0 {
+		if from, n = r.of(o.zset(), false); n > 0 {
 			o.zset().removeRange(from, n)
 			x.shrunk(key, o)
 			x.dirty += n
@@ -256,12 +315,14 @@ func zrangeGeneric(x *call, f zrangeForm) {
 
 // ranks returns the rank of the first member to visit and their number, after LIMIT.
 func (f *zrangeForm) ranks(r *zrangeSpec, z *zset, opts zrangeOptions) (first, n int) {
-	if f.reverse && f.kind == zrangeByRank {
-		// Ranks count from the end.
-		from, n := clampRange(r.start, r.end, z.len())
-		return z.len() - 1 - from, n
+	if f.kind == zrangeByRank {
+		first, n = clampRange(r.start, r.end, z.len())
+		if f.reverse {
+			first = z.len() - 1 - first // ranks count from the end
+		}
+		return first, n
 	}
-	from, n := r.of(z)
+	from, n := r.of(z, f.reverse)
 	first = from
 	if f.reverse {
 		first = from + n - 1

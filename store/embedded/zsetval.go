@@ -155,6 +155,9 @@ func (z *zset) set(member []byte, score float64, seed uint64) (added bool) {
 
 // grow turns the listpack into a skiplist.
 func (z *zset) grow(seed uint64) {
+	if z.big != nil {
+		return
+	}
 	big := &bigZSet{nodes: newDict(seed, z.len()+1, skipNodeKey)}
 	z.each(func(v lpValue, score float64) bool {
 		n := big.list.insert(score, v.String())
