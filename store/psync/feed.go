@@ -173,6 +173,11 @@ func (s *session) stream(ctx context.Context) error {
 	defer quiet.Stop()
 	for {
 		if b := cur.ready(); b != nil {
+			select {
+			case <-cur.gone: // looked at after the bytes: they may be of a new history
+				return cur.cause
+			default:
+			}
 			n, err := s.conn.Write(b)
 			cur.advance(n)
 			if err != nil {

@@ -21,8 +21,11 @@ type link struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // the acker
 
-	online  bool        // of the reading goroutine,
-	marked  bool        // as is this: the snapshot had a mark instead of a length
+	// Of the reading goroutine:
+	goOn   bool // PSYNC asks to continue
+	online bool // the stream was reached
+	marked bool // the snapshot had a mark instead of a length
+
 	loading atomic.Bool // the acker sends signs of life instead of offsets
 	eager   atomic.Bool // the acker repeats itself until the stream starts
 	asked   chan struct{}
@@ -98,8 +101,8 @@ func (l *link) write(p []byte) error {
 	return err
 }
 
-// introduce sends what comes before PSYNC in one go. PSYNC itself can't be part
-// of it: servers refuse it while they have replies to write.
+// introduce sends what comes before PSYNC in one go. PSYNC itself is only part of
+// it on request: servers refuse it while they have replies to write.
 func (l *link) introduce() error {
 	o := &l.r.opt
 	var out []byte
@@ -119,6 +122,9 @@ func (l *link) introduce() error {
 	}
 	out = frame.AppendCommandString(out, "REPLCONF", "capa", "eof", "capa", "psync2")
 	steps = append(steps, "REPLCONF")
+	if o.Pipeline {
+		out = l.appendPsync(out)
+	}
 	if err := l.write(out); err != nil {
 		return err
 	}
@@ -151,17 +157,22 @@ func (l *link) line() (string, error) {
 	}
 }
 
+// appendPsync appends the PSYNC for what is here.
+func (l *link) appendPsync(out []byte) []byte {
+	have, applied := l.r.opt.Log.Position()
+	if l.goOn = l.r.opt.Log.synced(); !l.goOn {
+		return frame.AppendCommandString(out, "PSYNC", "?", "-1")
+	}
+	return frame.AppendCommandString(out, "PSYNC", have, strconv.FormatInt(applied+1, 10))
+}
+
 // psync asks for the stream. With full, a snapshot of the position comes first;
 // else replid is the history's name if the primary tells it.
 func (l *link) psync() (full bool, replid string, offset int64, err error) {
-	have, applied := l.r.opt.Log.Position()
-	next := strconv.FormatInt(applied+1, 10)
-	goOn := l.r.opt.Log.synced()
-	if !goOn {
-		have, next = "?", "-1"
-	}
-	if err := l.write(frame.AppendCommandString(nil, "PSYNC", have, next)); err != nil {
-		return false, "", 0, err
+	if !l.r.opt.Pipeline {
+		if err := l.write(l.appendPsync(nil)); err != nil {
+			return false, "", 0, err
+		}
 	}
 	line, err := l.line()
 	if err != nil {
@@ -176,9 +187,9 @@ func (l *link) psync() (full bool, replid string, offset int64, err error) {
 		if ok && offset >= 0 {
 			return true, words[1], offset, nil
 		}
-	case goOn && len(words) == 1 && words[0] == "+CONTINUE":
+	case l.goOn && len(words) == 1 && words[0] == "+CONTINUE":
 		return false, "", 0, nil
-	case goOn && len(words) == 2 && words[0] == "+CONTINUE" && len(words[1]) == 40:
+	case l.goOn && len(words) == 2 && words[0] == "+CONTINUE" && len(words[1]) == 40:
 		return false, words[1], 0, nil
 	}
 	return false, "", 0, fmt.Errorf("primary answers PSYNC with %.80q", line)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,7 +33,7 @@ func TestWait(t *testing.T) {
 		l := psync.NewLog(0)
 		id, _ := l.Position()
 		const n = 5000
-		var done [n]bool
+		var done [n]atomic.Bool
 		var wg sync.WaitGroup
 		for i := range n {
 			wg.Go(func() {
@@ -46,14 +47,14 @@ func TestWait(t *testing.T) {
 				if err != nil && (i%3 != 0 || !errors.Is(err, context.DeadlineExceeded)) {
 					t.Errorf("%d: %v", i, err)
 				}
-				done[i] = err == nil
+				done[i].Store(err == nil)
 			})
 		}
 		synctest.Wait()
 		l.Append(make([]byte, n/2))
 		synctest.Wait()
-		for i, d := range done {
-			if d != (i < n/2) {
+		for i := range n {
+			if d := done[i].Load(); d != (i < n/2) {
 				t.Fatalf("waiter of %d is released: %v", i+1, d)
 			}
 		}
@@ -61,8 +62,8 @@ func TestWait(t *testing.T) {
 		synctest.Wait()
 		l.Append(make([]byte, n/2))
 		wg.Wait()
-		for i, d := range done {
-			if d != (i < n/2 || i%3 != 0) {
+		for i := range n {
+			if d := done[i].Load(); d != (i < n/2 || i%3 != 0) {
 				t.Fatalf("waiter of %d is released: %v", i+1, d)
 			}
 		}

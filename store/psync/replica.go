@@ -24,6 +24,10 @@ type ReplicaOptions struct {
 	User, Password string // for AUTH; without a password none is sent
 	ListeningPort  int    // where this copy can be reached, told to the primary if set
 
+	// Pipeline sends PSYNC without waiting for the answers to what comes before:
+	// a round trip less. A Primary of this package takes that, a server doesn't.
+	Pipeline bool
+
 	DialTimeout time.Duration // default 5 s
 	// Timeout is how long the primary may be silent before the link counts as
 	// dead; default 10 s. A Primary of this package sends something each second,

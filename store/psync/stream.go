@@ -12,6 +12,8 @@ import (
 const (
 	// maxBatch bounds a batch, since the engine is locked for as long as it takes.
 	maxBatch = 512
+	// keepArgs bounds what a slot keeps for the next batch.
+	keepArgs = 1024
 	// maxTransaction bounds what is held of a transaction that hasn't ended.
 	maxTransaction = 1 << 30
 )
@@ -130,6 +132,11 @@ func (l *link) apply(b *batch, raw span) error {
 		b.held = append(b.held, clone(q))
 	}
 	b.heldRaw = append(b.heldRaw, raw.bytes[raw.ready:]...)
+	for i := range b.n {
+		if cap(b.reqs[i].Args) > keepArgs {
+			b.reqs[i] = command.Request{}
+		}
+	}
 	if len(b.heldRaw) > maxTransaction {
 		return fmt.Errorf("%w: transaction of more than %d bytes", ErrBroken, maxTransaction)
 	}

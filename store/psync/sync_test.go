@@ -20,7 +20,7 @@ func TestFullSyncThenStream(t *testing.T) {
 	a, b := newNode(t, 0), newNode(t, 0)
 	a.mem.do("SET k v", "SELECT 3", "SET k3 v3")
 	b.mem.data[0] = map[string]string{"old": "data"}
-	r, stop := b.follow(a.dial)
+	r, stop := b.follow(a.dial, func(o *psync.ReplicaOptions) { o.Pipeline = true })
 	st := until(t, r, psync.Online)
 	if st.LastHeard.IsZero() || st.Offset == 0 {
 		t.Errorf("state %+v", st)
@@ -115,6 +115,23 @@ func (g *gated) Dial(ctx context.Context) (net.Conn, error) {
 		return nil, errors.New("no route")
 	}
 	return g.dial(ctx)
+}
+
+// Reconnects without waiting for answers, one after the other.
+func TestPipelinedReconnects(t *testing.T) {
+	a, b := newNode(t, 0, func(o *psync.PrimaryOptions) { o.Password = "secret" }), newNode(t, 0)
+	a.mem.do("SET k v")
+	r, _ := b.follow(a.dial, func(o *psync.ReplicaOptions) { o.Pipeline, o.Password = true, "secret" })
+	until(t, r, psync.Online)
+	for range 20 {
+		a.mem.do("INCR n")
+		r.Kick()
+		a.mem.do("INCR n")
+		caughtUp(t, a, b)
+	}
+	if n := a.mem.snapshots.Load(); n != 1 {
+		t.Errorf("%d snapshots", n)
+	}
 }
 
 func TestBacklogOverrun(t *testing.T) {
