@@ -185,6 +185,10 @@ func (c *tinyConn) Do(ctx context.Context, dst []byte, reqs []command.Request) [
 		if block != nil {
 			<-block
 		}
+		if r.Spec != nil && !r.ArityOK(len(args)) {
+			dst = frame.AppendError(dst, command.ArityError(r.Spec))
+			continue
+		}
 		dst = c.one(ctx, dst, args)
 	}
 	return dst

@@ -175,7 +175,7 @@ func FuzzSession(f *testing.F) {
 		defer conn.Close()
 		io.WriteString(conn, in)
 		conn.(*net.TCPConn).CloseWrite()
-		conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(2 * time.Second))
 		r := frame.NewReader(conn)
 		var p frame.Reply
 		for {

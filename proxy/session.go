@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -119,7 +120,7 @@ func (s *session) run() {
 			if s.g.draining.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
 				break
 			}
-			s.leave = true
+			s.leave = err != io.EOF // after that the replies to what was asked are still wanted
 			break
 		}
 		w := works.Get().(*work)
