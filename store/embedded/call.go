@@ -39,7 +39,7 @@ type call struct {
 	dbIndex int
 
 	dirty      int  // changes; the command is propagated if > 0
-	rewritten  bool // propagate or silent was called: not the command as given
+	rewritten  bool // propagate was called: not the command as given
 	multi      bool // runs inside EXEC
 	fromStream bool // comes from the primary's replication stream
 
@@ -174,9 +174,6 @@ func (x *call) propagate(args ...[]byte) {
 	x.rewritten = true
 	x.e.effects.add(x.dbIndex, args)
 }
-
-// silent keeps the command from being propagated.
-func (x *call) silent() { x.rewritten = true }
 
 // --- blocking ---
 

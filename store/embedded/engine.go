@@ -9,7 +9,6 @@
 package embedded
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -256,14 +255,4 @@ func (e *Engine) Apply(reqs []command.Request) error {
 		}
 	}
 	return nil
-}
-
-// alive tells whether ctx goes on and the engine is open.
-func (e *Engine) alive(ctx context.Context) bool {
-	select {
-	case <-e.closed:
-		return false
-	default:
-		return ctx.Err() == nil
-	}
 }

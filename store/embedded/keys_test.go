@@ -1,6 +1,41 @@
 package embedded
 
-import "testing"
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+// TestGlob tries random patterns on random keys.
+func TestGlob(t *testing.T) {
+	real := dialReal(t)
+	rng := rand.New(rand.NewPCG(3, 4))
+	random := func(alphabet string, n int) []byte {
+		b := make([]byte, rng.IntN(n))
+		for i := range b {
+			b[i] = alphabet[rng.IntN(len(alphabet))]
+		}
+		return b
+	}
+	for range 200 {
+		key := random("abc-]^\\", 5)
+		real.do(t, [][]byte{[]byte("flushall")})
+		real.do(t, [][]byte{[]byte("set"), key, []byte("v")})
+		for range 20 {
+			pattern := random("aabcc*?[]^-\\", 9)
+			if string(pattern) == "*" {
+				continue // KEYS doesn't ask the matcher
+			}
+			got := fmt.Sprintf("*%d", 0)
+			if match(pattern, key, false) {
+				got = "*1"
+			}
+			if want := real.do(t, [][]byte{[]byte("keys"), pattern}); got != string(want[:2]) {
+				t.Errorf("%q against %q: got %s, want %.2s", pattern, key, got, want)
+			}
+		}
+	}
+}
 
 func TestKeys(t *testing.T) {
 	vectors(t,

@@ -42,9 +42,6 @@ func (d *keytable[V]) len() int { return d.used[0] + d.used[1] }
 
 func (d *keytable[V]) resizing() bool { return d.table[1] != nil }
 
-// buckets is the number of buckets allocated, for the accounting of memory.
-func (d *keytable[V]) buckets() int { return len(d.table[0]) + len(d.table[1]) }
-
 func (d *keytable[V]) find(key []byte) *entry[V] {
 	if d.len() == 0 {
 		return nil
@@ -154,14 +151,6 @@ func reverseIncrement(cursor, mask uint64) uint64 {
 
 // --- changing ---
 
-// getOrAdd returns the entry of the key, adding it with a zero value if absent.
-func (d *keytable[V]) getOrAdd(key []byte) (e *entry[V], added bool) {
-	if e := d.find(key); e != nil {
-		return e, false
-	}
-	return d.add(string(key)), true
-}
-
 // add adds an entry for a key that isn't there yet.
 func (d *keytable[V]) add(key string) *entry[V] {
 	d.grow()
@@ -199,13 +188,6 @@ func (d *keytable[V]) remove(key []byte) *entry[V] {
 		}
 	}
 	return nil
-}
-
-// reserve makes room for n entries at once: for loading.
-func (d *keytable[V]) reserve(n int) {
-	if d.len() == 0 && !d.resizing() && n > 0 {
-		d.table[0] = make([]*entry[V], tableSize(n))
-	}
 }
 
 func tableSize(n int) int {

@@ -22,7 +22,7 @@ func parseFloat(b []byte) (float64, bool) {
 		return 0, false
 	}
 	s := string(b)
-	if i := bytes.IndexAny(b, "xX"); i >= 0 && bytes.IndexAny(b, "pP") < 0 {
+	if i := bytes.IndexAny(b, "xX"); i >= 0 && !bytes.ContainsAny(b, "pP") {
 		s += "p0" // strconv wants an exponent on a hexadecimal number, strtod doesn't
 	}
 	f, err := strconv.ParseFloat(s, 64)

@@ -1,0 +1,46 @@
+package embedded
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// TestMemoryIsAccounted holds what INFO calls used_memory against the heap.
+func TestMemoryIsAccounted(t *testing.T) {
+	const n = 30_000
+	for _, tc := range []struct {
+		name string
+		line func(i int) string
+	}{
+		{"strings of 64", func(i int) string { return fmt.Sprintf("set key:%012d %s", i, strings.Repeat("x", 64)) }},
+		{"numbers", func(i int) string { return fmt.Sprintf("set key:%012d %d", i, i) }},
+		{"strings of 1000 with TTL", func(i int) string {
+			return fmt.Sprintf("set key:%012d %s ex 10000", i, strings.Repeat("x", 1000))
+		}},
+		{"hashes of 10", func(i int) string {
+			return fmt.Sprintf("hset key:%012d a 1 b 2 c 3 d 4 e 5 f 6 g 7 h 8 i 9 j %d", i, i)
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			e := newEngine(t, Options{})
+			c := newConn(e)
+			for i := range n {
+				run(t, c, tc.line(i))
+			}
+			runtime.GC()
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			heap, counted := float64(after.HeapAlloc-before.HeapAlloc), float64(e.Info().Memory)
+			t.Logf("%.0f bytes a key, counted %.0f (%.2f)", heap/n, counted/n, counted/heap)
+			if r := counted / heap; r < 0.9 || r > 1.1 {
+				t.Errorf("counted %.0f of %.0f bytes: %.2f", counted, heap, r)
+			}
+			runtime.KeepAlive(e)
+		})
+	}
+}
