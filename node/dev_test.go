@@ -1,0 +1,203 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"respmesh/resp/frame"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func options(t *testing.T) DevOptions {
+	return DevOptions{
+		Regions: []string{"mad", "ams", "nrt"}, Org: "personal", Name: "demo", WAN: "none",
+		Listen: []string{"127.0.0.1"}, Data: t.TempDir(), Version: "test",
+		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
+}
+
+func startDev(t *testing.T, o DevOptions) *Dev {
+	t.Helper()
+	d, err := StartDev(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeDev(t, d) })
+	return d
+}
+
+func closeDev(t *testing.T, d *Dev) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := d.Close(ctx); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+// do sends one command to a region and gives the reply's text.
+func do(t *testing.T, d *Dev, region int, args ...string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", d.addrs[region])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write(frame.AppendCommandString(nil, args...)); err != nil {
+		t.Fatal(err)
+	}
+	var reply frame.Reply
+	if err := frame.NewReader(conn).ReadReply(&reply); err != nil {
+		t.Fatalf("%v: %v", args, err)
+	}
+	return string(reply.Text())
+}
+
+func TestDevForwardsAndReads(t *testing.T) {
+	d := startDev(t, options(t))
+	for region := range 3 {
+		key := "key:" + d.opts.Regions[region]
+		if got := do(t, d, region, "SET", key, "v"); got != "OK" {
+			t.Fatalf("SET in %s: %s", d.opts.Regions[region], got)
+		}
+		if got := do(t, d, region, "GET", key); got != "v" {
+			t.Errorf("own write isn't seen in %s: %q", d.opts.Regions[region], got)
+		}
+	}
+	if got := do(t, d, 0, "DBSIZE"); got != "3" {
+		t.Errorf("DBSIZE at the primary: %s", got)
+	}
+}
+
+func TestDevKeepsDataAndAddressesOverARestart(t *testing.T) {
+	o := options(t)
+	first := startDev(t, o)
+	do(t, first, 2, "SET", "k", "kept")
+	before := first.Ready()
+	closeDev(t, first)
+	closeDev(t, first) // a second time does nothing
+
+	second := startDev(t, o)
+	if got := do(t, second, 1, "GET", "k"); got != "kept" {
+		t.Errorf("after a restart: %q", got)
+	}
+	after := second.Ready()
+	if before.Database != after.Database {
+		t.Errorf("the database moved from %+v to %+v", before.Database, after.Database)
+	}
+	info, err := os.Stat(filepath.Join(o.Data, "mad", "wireguard.key"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("key file: %v, %v", info, err)
+	}
+}
+
+func TestDevRefusesOtherDatabasesData(t *testing.T) {
+	o := options(t)
+	closeDev(t, startDev(t, o))
+	for name, change := range map[string]func(*DevOptions){
+		"another name":    func(o *DevOptions) { o.Name = "other" },
+		"another primary": func(o *DevOptions) { o.Primary = "nrt" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := o
+			change(&o)
+			d, err := StartDev(t.Context(), o)
+			var usage *UsageError
+			if !errors.As(err, &usage) {
+				t.Fatalf("got %v, %v", d, err)
+			}
+		})
+	}
+}
+
+func TestDevRemovesTemporaryData(t *testing.T) {
+	o := options(t)
+	o.Data, o.Regions = "", []string{"mad"}
+	t.Setenv("TMPDIR", t.TempDir())
+	d := startDev(t, o)
+	if _, err := os.Stat(d.data); err != nil {
+		t.Fatal(err)
+	}
+	closeDev(t, d)
+	if _, err := os.Stat(d.data); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("temporary data is still there: %v", err)
+	}
+}
+
+func TestDevReleasesPortsWhenItCannotStart(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	o := options(t)
+	o.HTTP = taken.Addr().(*net.TCPAddr).Port
+	_, err = StartDev(t.Context(), o)
+	var usage *UsageError
+	if !errors.As(err, &usage) || !strings.Contains(err.Error(), "in use") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestDevEndsWhenInterruptedWhileStarting(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	o := options(t)
+	o.WAN = "world"
+	if d, err := StartDev(ctx, o); err == nil {
+		closeDev(t, d)
+		t.Fatal("started although it was interrupted")
+	}
+}
+
+func TestAdminIsForThisMachineOnly(t *testing.T) {
+	d := startDev(t, options(t))
+	for _, c := range []struct {
+		method, path, host, origin string
+		want                       int
+	}{
+		{"GET", "/healthz", "", "", http.StatusOK},
+		{"GET", "/metrics", "localhost", "", http.StatusOK},
+		{"GET", "/status.json", "evil.example", "", http.StatusForbidden},
+		{"POST", "/wan/cut?region=nrt", "", "http://evil.example", http.StatusForbidden},
+		{"POST", "/wan/cut?region=xyz", "", "", http.StatusBadRequest},
+		{"GET", "/wan/cut?region=nrt", "", "", http.StatusNotFound},
+		{"GET", "/wan", "", "", http.StatusOK},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, d.admin.url+c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.host != "" {
+			req.Host = c.host
+		}
+		if c.origin != "" {
+			req.Header.Set("Origin", c.origin)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != c.want {
+			t.Errorf("%s %s (Host %q, Origin %q): status %d, want %d", c.method, c.path, c.host, c.origin, resp.StatusCode, c.want)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
