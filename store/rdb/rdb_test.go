@@ -48,7 +48,7 @@ func sample() []rdb.Entry {
 	add(0, "12345", 0, rdb.String("integer key"))
 	add(0, "big", 0, rdb.String(random(3<<20)))
 	add(0, "later", 4102444800123, rdb.String("expires in 2100"))
-	for _, n := range []int{1, 3, 100, 600, 3000} {
+	for _, n := range []int{1, 3, 100, 600} {
 		var list rdb.List
 		var set rdb.Set
 		var ints rdb.Set
