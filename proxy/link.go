@@ -367,7 +367,7 @@ func (l *link) answer(c *call, raw []byte) {
 	}
 	l.g.remember(l, c)
 	if c.class < classCount && c.out != nil {
-		l.g.meters.seconds[c.class][c.route].Observe(l.now.Sub(c.started).Seconds())
+		l.g.meters.cell(c.class, c.route).seconds.Observe(l.now.Sub(c.started).Seconds())
 	}
 	if c.replace != nil {
 		raw = c.replace

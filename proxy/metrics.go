@@ -70,8 +70,9 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 
 // meters are the metrics of one gateway with the labels resolved, so that the hot path only adds.
 type meters struct {
-	commands     [classCount][routeCount]prometheus.Counter
-	seconds      [classCount][routeCount]prometheus.Observer
+	cells        [classCount][routeCount]atomic.Pointer[cell] // made when the first command takes the route
+	commands     *prometheus.CounterVec
+	seconds      prometheus.ObserverVec
 	sessions     prometheus.Gauge
 	sessionsAll  prometheus.Counter
 	cutSlow      prometheus.Counter
@@ -109,13 +110,7 @@ func (m *Metrics) resolve(database, region string) *meters {
 		waitSeconds:  m.waitSeconds.With(base),
 		pending:      m.pending.With(base),
 	}
-	commands, seconds := m.commands.MustCurryWith(base), m.seconds.MustCurryWith(base)
-	for c := range classNames {
-		for r := range routeNames {
-			v.commands[c][r] = commands.WithLabelValues(classNames[c], routeNames[r])
-			v.seconds[c][r] = seconds.WithLabelValues(classNames[c], routeNames[r])
-		}
-	}
+	v.commands, v.seconds = m.commands.MustCurryWith(base), m.seconds.MustCurryWith(base)
 	cut, links := m.cut.MustCurryWith(base), m.links.MustCurryWith(base)
 	v.cutSlow, v.cutProtocol, v.cutKilled = cut.WithLabelValues("slow"), cut.WithLabelValues("protocol"), cut.WithLabelValues("killed")
 	v.cutFull, v.cutLink = cut.WithLabelValues("limit"), cut.WithLabelValues("link")
@@ -125,6 +120,21 @@ func (m *Metrics) resolve(database, region string) *meters {
 	v.bytesIn, v.bytesOut = bytes.WithLabelValues("in"), bytes.WithLabelValues("out")
 	v.waitLocal, v.waitPrimary, v.waitStale = waits.WithLabelValues("local"), waits.WithLabelValues("primary"), waits.WithLabelValues("stale")
 	return v
+}
+
+// cell is where the commands of one class and route are counted.
+type cell struct {
+	count   prometheus.Counter
+	seconds prometheus.Observer
+}
+
+func (m *meters) cell(c class, r routeKind) *cell {
+	if p := m.cells[c][r].Load(); p != nil {
+		return p
+	}
+	p := &cell{m.commands.WithLabelValues(classNames[c], routeNames[r]), m.seconds.WithLabelValues(classNames[c], routeNames[r])}
+	m.cells[c][r].Store(p)
+	return p
 }
 
 // tally counts the commands of one batch without touching shared memory.
@@ -145,10 +155,11 @@ func (t *tally) flush(m *meters, took time.Duration) {
 			if n == 0 {
 				continue
 			}
-			m.commands[c][r].Add(float64(n))
+			p := m.cell(class(c), routeKind(r))
+			p.count.Add(float64(n))
 			m.total.Add(uint64(n))
 			if routeKind(r) == routeStore {
-				m.seconds[c][r].Observe(took.Seconds())
+				p.seconds.Observe(took.Seconds())
 			}
 			t.n[c][r] = 0
 		}

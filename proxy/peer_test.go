@@ -20,7 +20,6 @@ type peer struct {
 	extra  int    // …and so many bytes
 	seen   []string
 	conns  []*gated
-	offset int
 }
 
 func (p *peer) dial(context.Context) (net.Conn, error) {
