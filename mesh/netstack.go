@@ -29,7 +29,7 @@ const (
 	// A window has to hold what is under way: 5 MB/s over 220 ms are 1.1 MB, and
 	// the stack counts buffers, not bytes. Sockets start small and grow.
 	tcpBufferDefault = 256 << 10
-	tcpBufferMax     = 16 << 20
+	tcpBufferMax     = 8 << 20
 
 	// A dead host is noticed after about 15 s on an idle connection.
 	keepaliveIdle     = 5 * time.Second
