@@ -84,7 +84,7 @@ func replicate(t *testing.T, seed uint64, oursIsPrimary bool) {
 		return c.Do(context.Background(), nil, []command.Request{request(args...)})
 	}
 	theirs := func(args [][]byte) []byte { return real.do(t, args) }
-	lines := []string{"reset", "spop a", "spop b 2", "lmpop 1 a left count 2", "zmpop 1 b min", "sort a store b", "getex a px 1", "flushdb"}
+	lines := []string{"reset", "spop a", "spop b 2", "lmpop 1 a left count 2", "zmpop 1 b min", "sort a store b", "getex a exat 1", "flushdb"}
 	var history []string
 	primary, stream := ours, (*frame.Reader)(nil)
 	if !oursIsPrimary {
