@@ -9,9 +9,13 @@ import (
 
 // hashValue is a hash: a listpack of field, value, field, value… while small, then a dict.
 type hashValue struct {
-	pack   listpack // nil once big
-	big    *dict[hashField]
-	fields int // memory of big's fields
+	pack listpack // nil once big
+	big  *bigHash
+}
+
+type bigHash struct {
+	dict[hashField]
+	fields int // memory of the fields
 }
 
 // hashField is a field and its value in one allocation: the field's length as a uvarint, the field, the value.
@@ -77,17 +81,16 @@ func (h *hashValue) len() int {
 func (h *hashValue) memory() int {
 	n := int(unsafe.Sizeof(*h)) + cap(h.pack)
 	if h.big != nil {
-		n += h.big.overhead() + h.fields
+		n += 8 + h.big.overhead() + h.big.fields
 	}
 	return n
 }
 
 func (h *hashValue) clone() *hashValue {
-	n := &hashValue{pack: slices.Clone(h.pack), fields: h.fields}
 	if h.big != nil {
-		n.big = h.big.clone()
+		return &hashValue{big: &bigHash{dict: *h.big.clone(), fields: h.big.fields}}
 	}
-	return n
+	return &hashValue{pack: slices.Clone(h.pack)}
 }
 
 // get looks a field up. The value is good until the next change.
@@ -138,12 +141,12 @@ func (h *hashValue) set(field, value []byte, seed uint64) (added bool) {
 	}
 	v := newHashField(field, value)
 	if f := h.big.find(field); f != nil {
-		h.fields += roundAlloc(len(v)) - roundAlloc(len(*f))
+		h.big.fields += roundAlloc(len(v)) - roundAlloc(len(*f))
 		*f = v
 		return false
 	}
 	h.big.insert(v)
-	h.fields += roundAlloc(len(v))
+	h.big.fields += roundAlloc(len(v))
 	return true
 }
 
@@ -152,12 +155,12 @@ func (h *hashValue) grow(seed uint64) {
 	if h.big != nil {
 		return
 	}
-	big := newDict(seed, h.len()+1, hashFieldKey)
+	big := &bigHash{dict: *newDict(seed, h.len()+1, hashFieldKey)}
 	var s1, s2 [24]byte
 	h.each(func(field, value lpValue) bool {
 		f := newHashField(field.bytes(&s1), value.bytes(&s2))
 		big.insert(f)
-		h.fields += roundAlloc(len(f))
+		big.fields += roundAlloc(len(f))
 		return true
 	})
 	h.pack, h.big = nil, big
@@ -173,7 +176,7 @@ func (h *hashValue) remove(field []byte) bool {
 	}
 	f, ok := h.big.remove(field)
 	if ok {
-		h.fields -= roundAlloc(len(f))
+		h.big.fields -= roundAlloc(len(f))
 	}
 	return ok
 }

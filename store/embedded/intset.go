@@ -5,11 +5,21 @@ import (
 	"math"
 )
 
-// intset is a sorted array of integers, all of the smallest of 2, 4 or 8 bytes that holds every one: Redis's
-// encoding of small sets of integers.
-type intset struct {
-	width int // bytes per member
-	data  []byte
+// intset is Redis's encoding of small sets of integers, byte for byte: 4 bytes that say how many bytes a member takes
+// (2, 4 or 8, the fewest that hold every one), 4 bytes of count, and the members in order.
+type intset []byte
+
+const intsetHeader = 8
+
+func newIntset() intset { return append(intset(nil), 2, 0, 0, 0, 0, 0, 0, 0) }
+
+// isIntset tells an intset from a listpack, whose first 4 bytes are its length: 7 when empty, more than 8 otherwise.
+func isIntset(b []byte) bool {
+	switch binary.LittleEndian.Uint32(b) {
+	case 2, 4, 8:
+		return true
+	}
+	return false
 }
 
 func intWidth(n int64) int {
@@ -22,37 +32,34 @@ func intWidth(n int64) int {
 	return 8
 }
 
-func (s *intset) count() int {
-	if s.width == 0 {
-		return 0
-	}
-	return len(s.data) / s.width
-}
+func (s intset) width() int { return int(s[0]) }
 
-func (s *intset) at(i int) int64 {
-	switch s.width {
+func (s intset) count() int { return int(binary.LittleEndian.Uint32(s[4:])) }
+
+func (s intset) at(i int) int64 {
+	switch p := s[intsetHeader:]; s.width() {
 	case 2:
-		return int64(int16(binary.LittleEndian.Uint16(s.data[i*2:])))
+		return int64(int16(binary.LittleEndian.Uint16(p[i*2:])))
 	case 4:
-		return int64(int32(binary.LittleEndian.Uint32(s.data[i*4:])))
+		return int64(int32(binary.LittleEndian.Uint32(p[i*4:])))
 	default:
-		return int64(binary.LittleEndian.Uint64(s.data[i*8:]))
+		return int64(binary.LittleEndian.Uint64(p[i*8:]))
 	}
 }
 
-func (s *intset) put(i int, n int64) {
-	switch s.width {
+func (s intset) put(i int, n int64) {
+	switch p := s[intsetHeader:]; s.width() {
 	case 2:
-		binary.LittleEndian.PutUint16(s.data[i*2:], uint16(n))
+		binary.LittleEndian.PutUint16(p[i*2:], uint16(n))
 	case 4:
-		binary.LittleEndian.PutUint32(s.data[i*4:], uint32(n))
+		binary.LittleEndian.PutUint32(p[i*4:], uint32(n))
 	default:
-		binary.LittleEndian.PutUint64(s.data[i*8:], uint64(n))
+		binary.LittleEndian.PutUint64(p[i*8:], uint64(n))
 	}
 }
 
 // search returns the index of n, or where it would have to be inserted.
-func (s *intset) search(n int64) (int, bool) {
+func (s intset) search(n int64) (int, bool) {
 	lo, hi := 0, s.count()
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
@@ -68,57 +75,62 @@ func (s *intset) search(n int64) (int, bool) {
 	return lo, false
 }
 
-func (s *intset) has(n int64) bool {
-	if s.width < intWidth(n) {
+func (s intset) has(n int64) bool {
+	if s.width() < intWidth(n) {
 		return false
 	}
 	_, ok := s.search(n)
 	return ok
 }
 
-func (s *intset) add(n int64) bool {
-	if w := intWidth(n); w > s.width {
-		s.widen(w)
+// add returns the set with n in it; it may share s's memory.
+func (s intset) add(n int64) (intset, bool) {
+	if w := intWidth(n); w > s.width() {
+		s = s.widen(w)
 	}
 	i, ok := s.search(n)
 	if ok {
-		return false
+		return s, false
 	}
-	size := len(s.data) + s.width
-	if size > cap(s.data) {
-		d := growTo(size)
-		copy(d, s.data[:i*s.width])
-		copy(d[(i+1)*s.width:], s.data[i*s.width:])
-		s.data = d
+	w, size := s.width(), len(s)+s.width()
+	at := intsetHeader + i*w
+	grown := s
+	if size > cap(s) {
+		grown = growTo(size)
+		copy(grown, s[:at])
 	} else {
-		s.data = s.data[:size]
-		copy(s.data[(i+1)*s.width:], s.data[i*s.width:size-s.width])
+		grown = s[:size]
 	}
-	s.put(i, n)
-	return true
+	copy(grown[at+w:], s[at:])
+	grown.put(i, n)
+	grown.setCount(s.count() + 1)
+	return grown, true
 }
 
-func (s *intset) widen(w int) {
-	old := *s
-	s.width = w
-	s.data = growTo(old.count() * w)
-	for i := range old.count() {
-		s.put(i, old.at(i))
+func (s intset) setCount(n int) { binary.LittleEndian.PutUint32(s[4:], uint32(n)) }
+
+func (s intset) widen(w int) intset {
+	n := intset(growTo(intsetHeader + s.count()*w))
+	n[0] = byte(w)
+	n.setCount(s.count())
+	for i := range s.count() {
+		n.put(i, s.at(i))
 	}
+	return n
 }
 
-func (s *intset) remove(n int64) bool {
-	if s.width < intWidth(n) {
-		return false
+// remove returns the set without n, in the same memory.
+func (s intset) remove(n int64) (intset, bool) {
+	if s.width() < intWidth(n) {
+		return s, false
 	}
 	i, ok := s.search(n)
-	if ok {
-		s.removeAt(i)
+	if !ok {
+		return s, false
 	}
-	return ok
-}
-
-func (s *intset) removeAt(i int) {
-	copy(s.data[i*s.width:], s.data[(i+1)*s.width:])
-	s.data = s.data[:len(s.data)-s.width]
+	w := s.width()
+	at := intsetHeader + i*w
+	copy(s[at:], s[at+w:])
+	s.setCount(s.count() - 1)
+	return s[:len(s)-w], true
 }

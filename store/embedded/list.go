@@ -44,6 +44,14 @@ func (x *call) readList(key []byte) (l *listValue, ok bool) {
 	return o.list(), true
 }
 
+// listOf is the object's list, a new one if there is no object.
+func listOf(o *object) *listValue {
+	if o == nil {
+		return newList()
+	}
+	return o.list()
+}
+
 func (l *listValue) push(v []byte, front bool) {
 	if front {
 		l.pushFront(v)
@@ -115,10 +123,7 @@ func pushGeneric(x *call, front, onlyExisting bool) {
 		x.int(0)
 		return
 	}
-	l := newList()
-	if o != nil {
-		l = o.list()
-	}
+	l := listOf(o)
 	for _, v := range x.args[2:] {
 		l.push(v, front)
 	}
@@ -466,10 +471,7 @@ func (x *call) moveElement(src, dst []byte, fromFront, toFront bool) (moved bool
 		return false
 	}
 	var scratch [24]byte
-	l, to := o.list(), newList()
-	if d != nil {
-		to = d.list()
-	}
+	l, to := o.list(), listOf(d)
 	v := l.end(fromFront).bytes(&scratch)
 	to.push(v, toFront)
 	x.bulk(v)

@@ -35,16 +35,21 @@ func (x *call) readSet(key []byte) (s *setValue, ok bool) {
 	return o.set(), true
 }
 
+// setOf is the object's set, a new one if there is no object.
+func setOf(o *object) *setValue {
+	if o == nil {
+		return newSet()
+	}
+	return o.set()
+}
+
 func saddCommand(x *call) {
 	key := x.args[1]
 	o, ok := x.writeKind(key, kindSet)
 	if !ok {
 		return
 	}
-	s := newSet()
-	if o != nil {
-		s = o.set()
-	}
+	s := setOf(o)
 	added := 0
 	for _, m := range x.args[2:] {
 		if s.add(m, x.seed()) {
@@ -101,10 +106,7 @@ func smoveCommand(x *call) {
 	}
 	x.shrunk(src, o)
 	x.dirty++
-	s := newSet()
-	if d != nil {
-		s = d.set()
-	}
+	s := setOf(d)
 	if s.add(member, x.seed()) {
 		x.saved(dst, d, setPayload(s))
 		x.dirty++

@@ -9,10 +9,13 @@ import (
 // setValue is a set. Sets of integers are an intset; small sets of strings are a listpack, which Redis 7.0 doesn't
 // have (it comes in 7.2), so they call themselves "hashtable" as 7.0's are; others are a dict of members.
 type setValue struct {
-	ints    *intset
-	pack    listpack
-	big     *dict[string]
-	members int // memory of big's members
+	small []byte // an intset or a listpack (see isIntset); nil once big
+	big   *bigSet
+}
+
+type bigSet struct {
+	dict[string]
+	members int // memory of the members
 }
 
 const (
@@ -21,12 +24,14 @@ const (
 	setPackValue   = 64
 )
 
-func newSet() *setValue { return &setValue{ints: &intset{}} }
+func newSet() *setValue { return &setValue{small: newIntset()} }
 
 func stringKey(s string) string { return s }
 
+func (s *setValue) isInts() bool { return s.big == nil && isIntset(s.small) }
+
 func (s *setValue) encoding() string {
-	if s.ints != nil {
+	if s.isInts() {
 		return "intset"
 	}
 	return "hashtable"
@@ -34,71 +39,63 @@ func (s *setValue) encoding() string {
 
 func (s *setValue) len() int {
 	switch {
-	case s.ints != nil:
-		return s.ints.count()
 	case s.big != nil:
 		return s.big.len()
+	case s.isInts():
+		return intset(s.small).count()
 	}
-	return s.pack.count()
+	return listpack(s.small).count()
 }
 
 // memory is what the set holds, in bytes.
 func (s *setValue) memory() int {
-	n := int(unsafe.Sizeof(*s)) + cap(s.pack)
-	switch {
-	case s.ints != nil:
-		n += int(unsafe.Sizeof(*s.ints)) + cap(s.ints.data)
-	case s.big != nil:
-		n += s.big.overhead() + s.members
+	n := int(unsafe.Sizeof(*s)) + cap(s.small)
+	if s.big != nil {
+		n += 8 + s.big.overhead() + s.big.members
 	}
 	return n
 }
 
 func (s *setValue) clone() *setValue {
-	n := &setValue{pack: slices.Clone(s.pack), members: s.members}
-	switch {
-	case s.ints != nil:
-		n.ints = &intset{width: s.ints.width, data: slices.Clone(s.ints.data)}
-	case s.big != nil:
-		n.big = s.big.clone()
+	if s.big != nil {
+		return &setValue{big: &bigSet{dict: *s.big.clone(), members: s.big.members}}
 	}
-	return n
+	return &setValue{small: slices.Clone(s.small)}
 }
 
 func (s *setValue) has(member []byte) bool {
 	switch {
-	case s.ints != nil:
-		n, ok := stringInt(member)
-		return ok && s.ints.has(n)
 	case s.big != nil:
 		return s.big.find(member) != nil
+	case s.isInts():
+		n, ok := stringInt(member)
+		return ok && intset(s.small).has(n)
 	}
-	return s.pack.find(member, 1) >= 0
+	return listpack(s.small).find(member, 1) >= 0
 }
 
-func (s *setValue) add(member []byte, seed uint64) bool {
-	if s.ints != nil {
+func (s *setValue) add(member []byte, seed uint64) (added bool) {
+	if s.isInts() {
 		if n, ok := stringInt(member); ok {
-			if !s.ints.add(n) {
-				return false
-			}
-			if s.ints.count() > setIntEntries {
+			s.small, added = intset(s.small).add(n)
+			if intset(s.small).count() > setIntEntries {
 				s.grow(seed)
 			}
-			return true
+			return added
 		}
-		if s.ints.count() < setPackEntries && len(member) <= setPackValue {
+		if intset(s.small).count() < setPackEntries {
 			s.packInts()
 		} else {
 			s.grow(seed)
 		}
 	}
 	if s.big == nil {
-		if s.pack.find(member, 1) >= 0 {
+		pack := listpack(s.small)
+		if pack.find(member, 1) >= 0 {
 			return false
 		}
-		if len(member) <= setPackValue && s.pack.count() < setPackEntries {
-			s.pack = s.pack.push(member)
+		if len(member) <= setPackValue && pack.count() < setPackEntries {
+			s.small = pack.push(member)
 			return true
 		}
 		s.grow(seed)
@@ -107,48 +104,52 @@ func (s *setValue) add(member []byte, seed uint64) bool {
 		return false
 	}
 	s.big.insert(string(member))
-	s.members += roundAlloc(len(member))
+	s.big.members += roundAlloc(len(member))
 	return true
 }
 
 // packInts turns an intset into a listpack.
 func (s *setValue) packInts() {
-	pack := newListpack()
+	ints, pack := intset(s.small), newListpack()
 	var scratch [16]byte
-	for i := range s.ints.count() {
+	for i := range ints.count() {
 		end := len(pack) - 1
-		pack = pack.splice(end, end, lpAppendInt(scratch[:0], s.ints.at(i)), 1)
+		pack = pack.splice(end, end, lpAppendInt(scratch[:0], ints.at(i)), 1)
 	}
-	s.ints, s.pack = nil, pack
+	s.small = pack
 }
 
 // grow turns whatever it is into a dict.
 func (s *setValue) grow(seed uint64) {
-	big := newDict(seed, s.len()+1, stringKey)
+	big := &bigSet{dict: *newDict(seed, s.len()+1, stringKey)}
 	s.each(func(v lpValue) bool {
 		m := v.String()
 		big.insert(m)
-		s.members += roundAlloc(len(m))
+		big.members += roundAlloc(len(m))
 		return true
 	})
-	s.ints, s.pack, s.big = nil, nil, big
+	s.small, s.big = nil, big
 }
 
-func (s *setValue) remove(member []byte) bool {
+func (s *setValue) remove(member []byte) (removed bool) {
 	switch {
-	case s.ints != nil:
-		n, ok := stringInt(member)
-		return ok && s.ints.remove(n)
 	case s.big != nil:
 		m, ok := s.big.remove(member)
 		if ok {
-			s.members -= roundAlloc(len(m))
+			s.big.members -= roundAlloc(len(m))
 		}
 		return ok
+	case s.isInts():
+		n, ok := stringInt(member)
+		if ok {
+			s.small, removed = intset(s.small).remove(n)
+		}
+		return removed
 	}
-	p := s.pack.find(member, 1)
+	pack := listpack(s.small)
+	p := pack.find(member, 1)
 	if p >= 0 {
-		s.pack = s.pack.remove(p, 1)
+		s.small = pack.remove(p, 1)
 	}
 	return p >= 0
 }
@@ -156,17 +157,19 @@ func (s *setValue) remove(member []byte) bool {
 // each visits every member until visit returns false. The value is good during the visit only.
 func (s *setValue) each(visit func(lpValue) bool) {
 	switch {
-	case s.ints != nil:
-		for i := range s.ints.count() {
-			if !visit(lpValue{n: s.ints.at(i)}) {
+	case s.big != nil:
+		s.big.each(func(m string) bool { return visit(lpValue{s: memberBytes(m)}) })
+	case s.isInts():
+		ints := intset(s.small)
+		for i := range ints.count() {
+			if !visit(lpValue{n: ints.at(i)}) {
 				return
 			}
 		}
-	case s.big != nil:
-		s.big.each(func(m string) bool { return visit(lpValue{s: memberBytes(m)}) })
 	default:
-		for p := lpHeader; !s.pack.atEnd(p); {
-			v, next := lpDecode(s.pack, p)
+		pack := listpack(s.small)
+		for p := lpHeader; !pack.atEnd(p); {
+			v, next := lpDecode(pack, p)
 			if !visit(v) {
 				return
 			}
@@ -187,11 +190,13 @@ func (s *setValue) scan(cursor uint64, visit func(lpValue)) uint64 {
 // random returns one member, each with the same probability.
 func (s *setValue) random() lpValue {
 	switch {
-	case s.ints != nil:
-		return lpValue{n: s.ints.at(rand.IntN(s.ints.count()))}
 	case s.big != nil:
 		return lpValue{s: memberBytes(s.big.random())}
+	case s.isInts():
+		ints := intset(s.small)
+		return lpValue{n: ints.at(rand.IntN(ints.count()))}
 	}
-	v, _ := lpDecode(s.pack, s.pack.seek(rand.IntN(s.pack.count())))
+	pack := listpack(s.small)
+	v, _ := lpDecode(pack, pack.seek(rand.IntN(pack.count())))
 	return v
 }

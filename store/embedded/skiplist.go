@@ -23,8 +23,14 @@ type skipNode struct {
 }
 
 type skipLink struct {
-	to   *skipNode
-	span int // nodes from here to to, to included; to the end if to is nil
+	to    *skipNode
+	score float64 // of to: most comparisons needn't touch the node
+	span  int     // nodes from here to to, to included; to the end if to is nil
+}
+
+// before tells whether the link leads to a node before (score, member).
+func (l *skipLink) before(score float64, member string) bool {
+	return l.to != nil && (l.score < score || l.score == score && l.to.member < member)
 }
 
 const skipMaxLevel = 32
@@ -48,7 +54,7 @@ type skipPath struct {
 func (s *skiplist) path(p *skipPath, score float64, member string) {
 	n, rank := &s.head, 0
 	for i := len(s.head.upper); i > 0; i-- {
-		for l := &n.upper[i-1]; l.to != nil && l.to.before(score, member); l = &n.upper[i-1] {
+		for l := &n.upper[i-1]; l.before(score, member); l = &n.upper[i-1] {
 			rank += l.span
 			n = l.to
 		}
@@ -83,8 +89,8 @@ func (s *skiplist) link(n *skipNode) {
 		l := &p.node[i].upper[i-1]
 		if i < level {
 			passed := p.rank[0] - p.rank[i]
-			n.upper[i-1] = skipLink{to: l.to, span: l.span - passed}
-			*l = skipLink{to: n, span: passed + 1}
+			n.upper[i-1] = skipLink{to: l.to, score: l.score, span: l.span - passed}
+			*l = skipLink{to: n, score: n.score, span: passed + 1}
 		} else {
 			l.span++
 		}
@@ -113,7 +119,9 @@ func (s *skiplist) unlink(n *skipNode, p *skipPath) {
 	for i := 1; i <= len(s.head.upper); i++ {
 		l := &p.node[i].upper[i-1]
 		if l.to == n {
-			*l = skipLink{to: n.upper[i-1].to, span: l.span + n.upper[i-1].span - 1}
+			span := l.span - 1
+			*l = n.upper[i-1]
+			l.span += span
 		} else {
 			l.span--
 		}
@@ -131,9 +139,9 @@ func (s *skiplist) unlink(n *skipNode, p *skipPath) {
 	s.count--
 }
 
-// rescore gives n another score, moving it only if the order changes.
+// rescore gives n another score, moving it only if the order changes or links know its score.
 func (s *skiplist) rescore(n *skipNode, score float64) {
-	if (n.prev == nil || n.prev.before(score, n.member)) &&
+	if n.upper == nil && (n.prev == nil || n.prev.before(score, n.member)) &&
 		(n.next == nil || !n.next.before(score, n.member)) {
 		n.score = score
 		return

@@ -98,18 +98,20 @@ func TestListpackCountBeyondHeader(t *testing.T) {
 func TestIntsetAgainstModel(t *testing.T) {
 	r := newRand(t)
 	for range 50 {
-		var s intset
+		s := newIntset()
 		model := map[int64]bool{}
 		shift := 64 - (8 + r.IntN(57))
 		for range 300 {
 			n := int64(r.Uint64()) >> shift
 			if r.IntN(3) > 0 {
-				if s.add(n) == model[n] {
+				var added bool
+				if s, added = s.add(n); added == model[n] {
 					t.Fatalf("add(%d)", n)
 				}
 				model[n] = true
 			} else {
-				if s.remove(n) != model[n] {
+				var removed bool
+				if s, removed = s.remove(n); removed != model[n] {
 					t.Fatalf("remove(%d)", n)
 				}
 				delete(model, n)

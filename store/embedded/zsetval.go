@@ -68,7 +68,7 @@ func skipNodeKey(n *skipNode) string { return n.member }
 
 // skipNodeMemory: a node, its share of upper levels (a third of a link and its slice), and the member.
 func skipNodeMemory(member int) int {
-	return int(unsafe.Sizeof(skipNode{})) + 8 + roundAlloc(member)
+	return int(unsafe.Sizeof(skipNode{})) + 11 + roundAlloc(member)
 }
 
 // roundAlloc approximates the size class of an allocation of n bytes.
@@ -76,8 +76,8 @@ func roundAlloc(n int) int {
 	switch {
 	case n == 0:
 		return 0
-	case n <= 8:
-		return 8
+	case n <= 32:
+		return (n + 7) &^ 7
 	case n <= 128:
 		return (n + 15) &^ 15
 	default:
