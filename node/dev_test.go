@@ -79,6 +79,12 @@ func TestDevForwardsAndReads(t *testing.T) {
 			t.Errorf("own write isn't seen in %s: %q", d.opts.Regions[region], got)
 		}
 	}
+	info := do(t, d, 2, "INFO", "replication")
+	for _, line := range []string{"role:master\r\n", "respmesh_copy:replica\r\n", "respmesh_link_status:up\r\n"} {
+		if !strings.Contains(info, line) {
+			t.Errorf("INFO replication in nrt lacks %q:\n%s", line, info)
+		}
+	}
 	if got := do(t, d, 0, "DBSIZE"); got != "3" {
 		t.Errorf("DBSIZE at the primary: %s", got)
 	}

@@ -59,6 +59,7 @@ func openStore(ctx context.Context, o storeOptions) (*store, error) {
 	s.engine = embedded.New(embedded.Options{
 		HashSeed:    o.seed,
 		Replica:     o.dial != nil,
+		Forwards:    true,
 		Sink:        s.log,
 		Log:         o.log,
 		Version:     o.version,

@@ -26,6 +26,10 @@ type Options struct {
 	MaxMemory int64  // bytes, 0: no limit
 	Eviction  bool   // when full, delete keys with a TTL at random, then any; otherwise refuse writes
 	Replica   bool   // starts as a replica: see SetReplica
+	// Forwards: who owns the engine sends clients' writes to the primary. Then INFO, ROLE and HELLO say master even
+	// on a replica, since clients that look there (StackExchange.Redis, for one) would refuse to write; INFO's fields
+	// that begin with respmesh_ tell what the copy is.
+	Forwards bool
 	Version   string // respmesh's own version, for INFO
 	Now       func() time.Time
 	Log       *slog.Logger
@@ -161,6 +165,9 @@ func randomHex(n int) string {
 	}
 	return string(b)
 }
+
+// showsReplica tells whether clients are told that this is a replica. The caller holds the lock.
+func (e *Engine) showsReplica() bool { return e.replica && !e.opts.Forwards }
 
 func (e *Engine) now() int64 { return e.opts.Now().UnixMilli() }
 

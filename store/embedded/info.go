@@ -109,22 +109,27 @@ func infoStats(x *call, b *strings.Builder) {
 
 func infoReplication(x *call, b *strings.Builder) {
 	r := x.e.opts.Replication()
-	if x.e.replica {
-		up, status := 0, "down"
-		if r.LinkUp {
-			up, status = 1, "up"
-		}
-		sync, last := 0, int64(-1)
-		if r.Syncing {
-			sync = 1
-		}
-		if up == 1 && !r.LastHeard.IsZero() {
+	up, syncing, last := "down", 0, int64(-1)
+	if r.LinkUp {
+		up = "up"
+		if !r.LastHeard.IsZero() {
 			last = int64(x.e.opts.Now().Sub(r.LastHeard) / time.Second)
 		}
+	}
+	if r.Syncing {
+		syncing = 1
+	}
+	switch {
+	case x.e.showsReplica():
 		fmt.Fprintf(b, "role:slave\r\nmaster_host:%s\r\nmaster_port:%d\r\nmaster_link_status:%s\r\n"+
 			"master_last_io_seconds_ago:%d\r\nmaster_sync_in_progress:%d\r\nslave_repl_offset:%d\r\nslave_read_only:1\r\n",
-			r.PrimaryHost, r.PrimaryPort, status, last, sync, r.Offset)
-	} else {
+			r.PrimaryHost, r.PrimaryPort, up, last, syncing, r.Offset)
+	case x.e.replica:
+		fmt.Fprintf(b, "role:master\r\nrespmesh_copy:replica\r\nrespmesh_primary:%s\r\nrespmesh_link_status:%s\r\n"+
+			"respmesh_last_io_seconds_ago:%d\r\nrespmesh_sync_in_progress:%d\r\n", r.PrimaryHost, up, last, syncing)
+	case x.e.opts.Forwards:
+		b.WriteString("role:master\r\nrespmesh_copy:primary\r\n")
+	default:
 		b.WriteString("role:master\r\n")
 	}
 	fmt.Fprintf(b, "connected_slaves:%d\r\n", len(r.Replicas))

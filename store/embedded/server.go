@@ -23,7 +23,7 @@ func timeCommand(x *call) {
 
 func roleCommand(x *call) {
 	r := x.e.opts.Replication()
-	if x.e.replica {
+	if x.e.showsReplica() {
 		x.array(5)
 		x.bulkString("slave")
 		x.bulkString(r.PrimaryHost)

@@ -153,7 +153,7 @@ func helloCommand(x *call) {
 	x.bulkString("mode")
 	x.bulkString("standalone")
 	x.bulkString("role")
-	if x.e.replica {
+	if x.e.showsReplica() {
 		x.bulkString("replica")
 	} else {
 		x.bulkString("master")
