@@ -19,12 +19,13 @@ type call struct {
 	blocks  bool // may wait in the store for ever
 	noWait  bool // internal: isn't sent when the link is full
 
-	raw     []byte   // a read, to be tried again
-	proto   int      //
-	db      int      //
-	keys    []uint64 // what to remember for read-your-writes
-	all     bool     // …or: every key
-	replace []byte   // answered instead of the reply
+	raw     []byte       // a read, to be tried again
+	proto   int          //
+	db      int          //
+	keys    []uint64     // what to remember for read-your-writes
+	all     bool         // …or: every key
+	replace []byte       // answered instead of the reply
+	tap     func([]byte) // sees the reply before the client does
 	class   class
 	route   routeKind
 	started time.Time

@@ -36,7 +36,22 @@ func (s *session) local(w *work, req *command.Request, c class, t trait, v *view
 		s.executeMute(w, req)
 		return
 	}
+	if t&traitCached != 0 && !v.localPrimary && v.primaryReachable {
+		s.scriptHere(w, req)
+		return
+	}
 	w.enqueue()
+}
+
+// scriptHere executes a script that the local replica may not have; then the primary does.
+func (s *session) scriptHere(w *work, req *command.Request) {
+	s.execute(w)
+	from := len(w.out)
+	w.out = s.sc.Do(s.ctx, w.out, []command.Request{*req})
+	if bytes.HasPrefix(w.out[from:], []byte("-NOSCRIPT")) {
+		w.out = w.out[:from]
+		s.forward(w, req, classRead, 0, decision{routePrimary, s.g.view.Load().primary, "the local replica doesn't have the script"})
+	}
 }
 
 // execute runs the batch on the local store and appends the replies.

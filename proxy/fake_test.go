@@ -326,6 +326,11 @@ func (c *tinyConn) run(ctx context.Context, dst []byte, args []string) []byte {
 			}
 		})
 		return frame.AppendInt(dst, 0)
+	case "evalsha_ro":
+		if !t.primary {
+			return frame.AppendError(dst, "NOSCRIPT No matching script. Please use EVAL.")
+		}
+		return frame.AppendBulkString(dst, "ran")
 	case "big":
 		n, _ := strconv.Atoi(args[1])
 		return frame.AppendBulk(dst, make([]byte, n))

@@ -369,6 +369,9 @@ func (l *link) answer(c *call, raw []byte) {
 	if c.class < classCount && c.out != nil {
 		l.g.meters.cell(c.class, c.route).seconds.Observe(l.now.Sub(c.started).Seconds())
 	}
+	if c.tap != nil {
+		c.tap(raw)
+	}
 	if c.replace != nil {
 		raw = c.replace
 	}

@@ -45,6 +45,20 @@ func TestTransactionsOverLinks(t *testing.T) {
 	c.want("GET k", "two")
 	c.want("WATCH k", "OK")
 	c.want("UNWATCH", "OK")
+	c.want("MULTI", "OK")
+	c.want("SELECT 3", "QUEUED")
+	c.want("HELLO 3", "-ERR Command not allowed inside a transaction")
+	c.want("EXEC", "-"+abortText)
+	c.want("GET k", "two")
+	c.want("MULTI", "OK")
+	c.want("SELECT 3", "QUEUED")
+	c.want("SET k three", "QUEUED")
+	c.want("EXEC", "[OK OK]")
+	c.want("GET k", "three")
+	other.want("MULTI", "OK") // may get the same connection
+	other.want("GET k", "QUEUED")
+	other.want("EXEC", "[8]")
+	c.want("EVALSHA_RO 00 0", "ran")
 	eventually(t, "links given back", func() bool { return g.Status().Pinned <= 3 })
 }
 

@@ -35,6 +35,7 @@ const (
 	traitHere                          // asks about this node's own store (PUBSUB, MONITOR)
 	traitNoKeys                        // changes no key although it isn't a read (PUBLISH)
 	traitSelect                        //
+	traitCached                        // runs what only the primary may have been given (EVALSHA_RO)
 )
 
 const traitTx = traitMulti | traitExec | traitDiscard | traitWatch | traitUnwatch
@@ -121,6 +122,8 @@ func traitsOf(s *command.Spec) trait {
 		return traitHere | traitNoKeys
 	case "xread", "xreadgroup":
 		return traitBlockOption
+	case "evalsha_ro":
+		return traitCached
 	case "monitor":
 		return traitHere
 	case "wait", "waitaof":

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"strconv"
+	"sync/atomic"
 
 	"respmesh/resp/command"
 	"respmesh/resp/frame"
@@ -62,6 +63,14 @@ func (s *session) transaction(w *work, req *command.Request, e *entry) bool {
 		s.reply(w, frame.AppendError(s.begin(w), command.ArityError(req.Spec)))
 		return true
 	}
+	if t.open && req.Spec != nil && req.Name == "hello" { // the protocol is the session's, not the transaction's
+		s.reply(w, frame.AppendError(s.begin(w), "ERR Command not allowed inside a transaction"))
+		t.spoil()
+		if t.here {
+			s.abortHere()
+		}
+		return true
+	}
 	v := s.g.view.Load()
 	if t.here || !t.active() && v.localPrimary {
 		s.transactionHere(w, req, e, v)
@@ -85,7 +94,7 @@ func (s *session) transactionHere(w *work, req *command.Request, e *entry, v *vi
 		*t = tx{open: true, here: true, db: -1}
 	case t.open && e.class == classRefused:
 		s.reply(w, frame.AppendError(s.begin(w), "NOPERM this user has no permissions to run the '"+req.Name+"' command"))
-		quiet(s.ctx, s.sc, "respmesh-refused") // an unknown command: the store will abort
+		s.abortHere()
 		return
 	case t.open && e.is(traitSelect):
 		if n, ok := s.database(req.Args); ok {
@@ -109,6 +118,9 @@ func (s *session) transactionHere(w *work, req *command.Request, e *entry, v *vi
 	}
 	s.local(w, req, e.class, e.traits, v)
 }
+
+// abortHere makes the local store refuse the EXEC to come: it is sent a command that doesn't exist.
+func (s *session) abortHere() { quiet(s.ctx, s.sc, "respmesh-refused") }
 
 // outsideMulti handles MULTI, WATCH and UNWATCH, and EXEC and DISCARD where they don't belong.
 func (s *session) outsideMulti(w *work, req *command.Request, e *entry, v *view) {
@@ -168,19 +180,23 @@ func (s *session) insideMulti(w *work, req *command.Request, e *entry, v *view) 
 		}
 		s.unpin()
 	case ends:
+		var executed atomic.Bool
 		sent := s.pinned(w, req, e, func(k *call) {
 			if e.is(traitExec) {
 				k.queued = false
 				k.keys = append(k.keys[:0], t.keys...)
 				k.all = t.all
+				if t.db >= 0 {
+					k.tap = func(reply []byte) { executed.Store(reply[0] == '*' && reply[1] != '-') }
+				}
 			}
 		})
 		if !sent && e.is(traitExec) {
 			s.reply(w, frame.AppendError(s.begin(w), abortText))
 		} else if !sent {
 			s.reply(w, frame.AppendSimple(s.begin(w), "OK"))
-		} else if e.is(traitExec) && t.db >= 0 {
-			s.db, t.pin.l.db = t.db, t.db
+		} else if e.is(traitExec) && t.db >= 0 && s.settle() && executed.Load() {
+			s.db, t.pin.l.db = t.db, t.db // SELECT took effect with EXEC
 			s.seenDB.Store(int32(t.db))
 		}
 		s.unpin()
