@@ -71,6 +71,7 @@ var works = sync.Pool{New: func() any { return &work{reqs: make([]command.Reques
 
 // maxBatch bounds how many commands the local store executes at once, bigReplies what it should answer at once.
 const (
+	firstBatch = 16 // until it is known how big a session's replies are
 	maxBatch   = 128
 	bigReplies = 256 << 10
 )
@@ -85,7 +86,7 @@ func (w *work) enqueue() {
 }
 
 func newSession(g *Gateway, id int64, conn net.Conn) *session {
-	s := &session{g: g, id: id, conn: conn, r: frame.NewReader(conn), proto: 2, batch: maxBatch, since: time.Now(), authed: g.opt.Password == ""}
+	s := &session{g: g, id: id, conn: conn, r: frame.NewReader(conn), proto: 2, batch: firstBatch, since: time.Now(), authed: g.opt.Password == ""}
 	s.ctx, s.cancel = context.WithCancel(g.ctx)
 	s.out = newOutput(conn, g.opt.OutputLimit, g.wg.Go, s.wasCut)
 	s.r.SetLimits(g.opt.Limits)

@@ -163,7 +163,7 @@ func TestSlowClientIsCut(t *testing.T) {
 	h := newHouse(t, "a")
 	g, addr := h.gateway("a", h.mesh("a"), func(o *Options) { o.OutputLimit = 1 << 20 })
 	c := connect(t, addr)
-	c.conn.Write([]byte(strings.Repeat("BIG 1000000\r\n", 400)))
+	c.conn.Write([]byte(strings.Repeat("BIG 300000\r\n", 200)))
 	eventually(t, "cut", func() bool { return g.Status().Sessions == 0 })
 }
 
