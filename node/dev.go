@@ -342,6 +342,8 @@ func (d *Dev) Healthy() error {
 			return fmt.Errorf("%s: %s", n.opts.Region, db.store.State().Reason)
 		case db.store != nil && db.store.replica != nil && !db.store.online():
 			return fmt.Errorf("%s: replica isn't connected to the primary", n.opts.Region)
+		case db.store != nil && db.gateway.Status().ReadsFrom != n.opts.Name:
+			return fmt.Errorf("%s: reads don't come from its own copy: %s", n.opts.Region, db.gateway.Status().Reason)
 		}
 	}
 	return nil

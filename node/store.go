@@ -76,7 +76,7 @@ func openStore(ctx context.Context, o storeOptions) (*store, error) {
 	ctx, s.cancel = context.WithCancel(ctx)
 	if o.dial != nil {
 		s.replica = psync.NewReplica(psync.ReplicaOptions{
-			Log: s.log, Target: s.engine, Dial: o.dial, Timeout: replicaTimeout, Logger: o.log,
+			Log: s.log, Target: s.engine, Dial: o.dial, Pipeline: true, Timeout: replicaTimeout, Logger: o.log,
 		})
 		s.wg.Go(func() { s.awaitFirstSync(ctx) })
 		s.wg.Go(func() {

@@ -30,10 +30,10 @@ type Options struct {
 	// on a replica, since clients that look there (StackExchange.Redis, for one) would refuse to write; INFO's fields
 	// that begin with respmesh_ tell what the copy is.
 	Forwards bool
-	Version   string // respmesh's own version, for INFO
-	Now       func() time.Time
-	Log       *slog.Logger
-	Sink      Sink // nil: effects go nowhere
+	Version  string // respmesh's own version, for INFO
+	Now      func() time.Time
+	Log      *slog.Logger
+	Sink     Sink // nil: effects go nowhere
 	// Replication supplies what INFO and ROLE say about replication; nil: a primary without replicas. It is called
 	// without locks that Sink's methods take, but under the engine's.
 	Replication func() Replication

@@ -42,7 +42,7 @@ func TestARegionThatIsCutOff(t *testing.T) {
 	k := key(t, "k")
 	connect(t, nrt).want("OK", "SET", k, "v")
 	eventuallyGet(t, nrt, 5*time.Second, k, `"v"`)
-	full, partial := resyncs(t, p)
+	full, partial := resyncs(t, p, "nrt")
 	cut(t, p, "nrt")
 
 	t.Run("its writes fail in time", func(t *testing.T) {
@@ -75,8 +75,19 @@ func TestARegionThatIsCutOff(t *testing.T) {
 			t.Errorf("a write is refused only after %v", took)
 		}
 		c.want(notExecuted, "PUBLISH", "c", "x")
-		c.want(notExecuted, "MULTI")
 		c.want(notExecuted, "BLPOP", key(t, "q"), "1")
+		// A transaction fails at the latest when it would run.
+		if err := c.write([]string{"MULTI"}, []string{"SET", key(t, "tx"), "x"}, []string{"EXEC"}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := c.read(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if v, err := c.read(); err != nil || show(v) != notExecuted && !strings.HasPrefix(show(v), "-EXECABORT") && show(v) != "-ERR EXEC without MULTI" {
+			t.Errorf("EXEC answers %s, %v", show(v), err)
+		}
 		if out, _ := cli(t, nrt, "set", key(t, "cli"), "x"); strings.TrimSpace(out) != notExecuted[1:] && !strings.HasSuffix(out, notExecuted[1:]) {
 			t.Errorf("redis-cli prints %q", out)
 		}
@@ -130,23 +141,34 @@ func TestARegionThatIsCutOff(t *testing.T) {
 		t.Logf("replicates again after %v", time.Since(healed))
 	})
 	t.Run("by partial resync", func(t *testing.T) {
-		fullAfter, partialAfter := resyncs(t, p)
+		fullAfter, partialAfter := resyncs(t, p, "nrt")
 		if fullAfter != full || partialAfter <= partial {
 			t.Errorf("full resyncs %d → %d, partial ones %d → %d", full, fullAfter, partial, partialAfter)
 		}
 	})
 }
 
-// resyncs asks the primary how many full and partial resyncs it has served.
-func resyncs(t *testing.T, p *dev.Process) (full, partial int) {
+// resyncs reads how many full and partial resyncs a region's replica has been through.
+func resyncs(t *testing.T, p *dev.Process, region string) (full, partial int) {
 	t.Helper()
-	info := connect(t, p.Region("mad")).do("INFO", "stats").String()
-	for line := range strings.Lines(info) {
-		_, _ = fmt.Sscanf(line, "sync_full:%d", &full)
-		_, _ = fmt.Sscanf(line, "sync_partial_ok:%d", &partial)
+	samples, err := p.Metrics(context.Background(), "_syncs_total")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !strings.Contains(info, "sync_full:") {
-		t.Errorf("INFO stats at the primary's region has no sync_full: %q", info)
+	found := 0
+	for _, s := range samples {
+		if !strings.Contains(s.Labels, fmt.Sprintf("region=%q", region)) {
+			continue
+		}
+		switch s.Name {
+		case "respmesh_replication_full_syncs_total":
+			full, found = int(s.Value), found+1
+		case "respmesh_replication_partial_syncs_total":
+			partial, found = int(s.Value), found+1
+		}
+	}
+	if found != 2 {
+		t.Errorf("/metrics doesn't count the resyncs of %s: %v", region, samples)
 	}
 	return full, partial
 }
