@@ -19,7 +19,7 @@ func (s *session) forward(w *work, req *command.Request, c class, t trait, d dec
 			s.exclusive(w, req, c, t, d, false)
 			return
 		}
-		l = s.g.shared(d.node, s.proto, s.db, int(s.id))
+		l = s.shared(d.node)
 	}
 	if l == nil {
 		s.unforwarded(w, req, c)
@@ -30,6 +30,15 @@ func (s *session) forward(w *work, req *command.Request, c class, t trait, d dec
 		return
 	}
 	s.send(l, s.newCall(w, req, c, t, d), req.Raw)
+}
+
+// shared is the session's link to a node: always the same, as long as it lives.
+func (s *session) shared(node string) *link {
+	if l := s.link; l != nil && l.remote.node == node && l.proto == s.proto && l.db == s.db && l.alive() {
+		return l
+	}
+	s.link = s.g.shared(node, s.proto, s.db, int(s.id))
+	return s.link
 }
 
 // unforwarded answers what couldn't even be queued. A read is served from the local copy if there is one.

@@ -42,6 +42,7 @@ type session struct {
 
 	batch  int   // how many commands the local store executes at once: fewer where replies are big
 	last   *link // where the forwarded commands in flight are
+	link   *link // the shared link used last
 	kickme bool  // last has commands that weren't kicked
 
 	mu      sync.Mutex // guards what CLIENT LIST of other sessions reads

@@ -1,0 +1,181 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"respmesh/resp/frame"
+)
+
+// read is the reading goroutine of a link: it answers the calls in order until the connection ends.
+func (l *link) read() error {
+	r := frame.NewReader(l.conn)
+	var p frame.Reply
+	if err := r.ReadReply(&p); err != nil {
+		return fmt.Errorf("handshake: %w", err)
+	}
+	if err := l.welcome(p); err != nil {
+		l.mu.Lock()
+		l.written = 0 // a refused handshake executes nothing of what came with it
+		l.mu.Unlock()
+		return err
+	}
+	defer l.flush()
+	for {
+		l.now = time.Now()
+		l.answered.Store(l.now.UnixNano())
+		for {
+			ok, err := r.NextReply(&p)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				break
+			}
+			if err := l.receive(p); err != nil {
+				return err
+			}
+		}
+		l.flush()
+		if err := r.Fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// welcome reads "+OK role replid offset".
+func (l *link) welcome(p frame.Reply) error {
+	words := bytes.Fields(p.Text())
+	if p.IsError() || len(words) != 4 || string(words[0]) != "OK" {
+		return fmt.Errorf("%w: %q", errRefused, p.Text())
+	}
+	offset, ok := frame.ParseInt(words[3])
+	if !ok {
+		return errFrame
+	}
+	replid := string(words[2])
+	l.position(&replid, offset)
+	return nil
+}
+
+func (l *link) position(replid *string, offset int64) {
+	l.replid, l.offset = replid, offset
+	l.remote.observe(replid, offset)
+}
+
+func (l *link) receive(p frame.Reply) error {
+	switch p.Kind() {
+	case frame.Attribute:
+		return l.attribute(p)
+	case frame.Push:
+		if l.onPush != nil {
+			l.onPush(p.Raw)
+		}
+		return nil
+	}
+	c := l.pop()
+	if c == nil {
+		return errFrame
+	}
+	l.answer(c, p.Raw)
+	return nil
+}
+
+// attribute takes the position that comes before a batch's replies.
+func (l *link) attribute(p frame.Reply) error {
+	replid, offset := l.replid, l.offset
+	var key []byte
+	p.Each(func(v frame.Reply) bool {
+		switch {
+		case key == nil:
+			key = v.Text()
+			return true
+		case string(key) == "offset":
+			offset, _ = v.Int()
+		case string(key) == "replid":
+			s := string(v.Text())
+			replid = &s
+		}
+		key = nil
+		return true
+	})
+	l.position(replid, offset)
+	return nil
+}
+
+func (l *link) pop() *call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.first == len(l.queue) {
+		return nil
+	}
+	c := l.queue[l.first]
+	l.queue[l.first] = nil
+	l.first++
+	switch {
+	case l.first == len(l.queue):
+		l.queue, l.first = l.queue[:0], 0
+		if cap(l.queue) > 4096 {
+			l.queue = nil
+		}
+	case l.first >= 1024 && l.first*2 >= len(l.queue):
+		n := copy(l.queue, l.queue[l.first:])
+		clear(l.queue[n:])
+		l.queue, l.first = l.queue[:n], 0
+	}
+	if l.blocked > 0 {
+		l.room.Broadcast()
+	}
+	return c
+}
+
+// answer hands a reply to its call. What the reply promises is remembered before anybody can see it.
+func (l *link) answer(c *call, raw []byte) {
+	if c.read && !c.retried && tryElsewhere(raw) && l.g.retry(c, l.remote.node) {
+		return
+	}
+	l.g.remember(l, c)
+	if c.class < classCount && c.out != nil {
+		l.g.meters.cell(c.class, c.route).seconds.Observe(l.now.Sub(c.started).Seconds())
+	}
+	if c.tap != nil {
+		c.tap(raw)
+	}
+	if c.replace != nil {
+		raw = c.replace
+	}
+	if c.fn != nil {
+		fn := c.fn
+		fn(raw, nil)
+		c.free()
+	} else {
+		if len(raw) > 9 && raw[0] == '-' && bytes.HasPrefix(raw, []byte("-READONLY")) {
+			l.g.nudge()
+		}
+		out := c.out // c may be another's once it is completed
+		out.complete(c, raw)
+		if len(l.dirty) == 0 || l.dirty[len(l.dirty)-1] != out {
+			l.dirty = append(l.dirty, out)
+		}
+		if len(l.dirty) >= 256 {
+			l.flush()
+		}
+	}
+	if l.pinned {
+		l.checkIdle()
+	}
+}
+
+// tryElsewhere says whether a reply only means that this copy doesn't serve reads.
+func tryElsewhere(raw []byte) bool {
+	return raw[0] == '-' && (bytes.HasPrefix(raw, []byte("-MASTERDOWN")) || bytes.HasPrefix(raw, []byte("-LOADING")))
+}
+
+func (l *link) flush() {
+	for i, o := range l.dirty {
+		o.flush()
+		l.dirty[i] = nil
+	}
+	l.dirty = l.dirty[:0]
+}
