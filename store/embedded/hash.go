@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"math"
-	"math/rand/v2"
 	"strconv"
 
 	"respmesh/resp/command"
@@ -29,117 +28,6 @@ func hashCommands() []registration {
 		{name: "hscan", handle: hscanCommand},
 	}
 }
-
-// --- what the container types share ---
-
-// seed is for the dicts of big values.
-func (x *call) seed() uint64 { return x.e.opts.HashSeed }
-
-// value replies a packed value as a bulk string.
-func (x *call) value(v lpValue) {
-	if v.s != nil {
-		x.bulk(v.s)
-		return
-	}
-	var scratch [24]byte
-	x.bulk(strconv.AppendInt(scratch[:0], v.n, 10))
-}
-
-// saved finishes a change of a container that isn't empty: o is its object, nil when p is new under the key.
-func (x *call) saved(key []byte, o *object, p payload) {
-	if o == nil {
-		x.add(key, p)
-	} else {
-		x.touch(key, o)
-	}
-}
-
-// shrunk finishes a change that took something out of a container: an empty one is deleted.
-func (x *call) shrunk(key []byte, o *object) {
-	if o.container().len() == 0 {
-		x.remove(key)
-	} else {
-		x.touch(key, o)
-	}
-}
-
-// argRange reads an integer between lo and hi. text is the error when it is out of range; "" gives Redis's usual one.
-func (x *call) argRange(b []byte, lo, hi int64, text string) (n int64, ok bool) {
-	n, ok = frame.ParseInt(b)
-	switch {
-	case !ok && text == "":
-		x.err(errNotInt)
-	case !ok:
-		x.err(text)
-	case n >= lo && n <= hi:
-		return n, true
-	case text == "":
-		x.errf("ERR value is out of range, value must between %d and %d", lo, hi)
-	default:
-		x.err(text)
-	}
-	return 0, false
-}
-
-// sampler chooses k of n things that come one after the other, each set of k with the same probability.
-type sampler struct{ k, n int }
-
-func (s *sampler) next() bool {
-	take := rand.IntN(s.n) < s.k
-	s.n--
-	if take {
-		s.k--
-	}
-	return take
-}
-
-// sparse tells whether k of n things are better drawn one by one, with repetitions thrown away, than by looking at
-// all of them.
-func sparse(k, n int) bool { return n > 256 && k < n/8 }
-
-// scanContainer runs HSCAN, SSCAN or ZSCAN: step visits one cursor position of the container, calling emit with the
-// element that MATCH looks at and what it has besides (nil if nothing).
-func (x *call) scanContainer(k kind, step func(o *object, cursor uint64, emit func(name, with []byte)) uint64) {
-	if _, ok := x.scanCursor(x.args[2]); !ok {
-		return
-	}
-	o, ok := x.readKind(x.args[1], k)
-	if !ok {
-		return
-	}
-	if o == nil {
-		x.scanHeader(0, 0)
-		return
-	}
-	opts, ok := x.scanOptions(x.args[2:])
-	if !ok {
-		return
-	}
-	var found []byte
-	n, met := 0, 0
-	cursor := opts.cursor
-	for left := opts.count * scanEffort; ; {
-		cursor = step(o, cursor, func(name, with []byte) {
-			met++
-			if !opts.matches(name) {
-				return
-			}
-			found = frame.AppendBulk(found, name)
-			n++
-			if with != nil {
-				found = frame.AppendBulk(found, with)
-				n++
-			}
-		})
-		if left--; cursor == 0 || left <= 0 || met >= opts.count {
-			break
-		}
-	}
-	x.scanHeader(cursor, n)
-	x.out = append(x.out, found...)
-}
-
-// --- hashes ---
 
 func (x *call) readHash(key []byte) (h *hashValue, ok bool) {
 	o, ok := x.readKind(key, kindHash)
@@ -450,32 +338,6 @@ func hrandfieldCommand(x *call) {
 			return s.k > 0
 		})
 	}
-}
-
-// randomArgs reads "count [word]" of HRANDFIELD and ZRANDMEMBER.
-func (x *call) randomArgs(word string) (count int64, with, ok bool) {
-	count, ok = x.argRange(x.args[2], -math.MaxInt64, math.MaxInt64, "")
-	if !ok {
-		return 0, false, false
-	}
-	if len(x.args) > 4 || len(x.args) == 4 && !is(x.args[3], word) {
-		x.syntax()
-		return 0, false, false
-	}
-	with = len(x.args) == 4
-	if with && (count < -math.MaxInt64/2 || count > math.MaxInt64/2) {
-		x.err("ERR value is out of range")
-		return 0, false, false
-	}
-	return count, with, true
-}
-
-// randomHeader opens the reply of n elements: flat in RESP2 when they have something with them.
-func (x *call) randomHeader(n int, with bool) {
-	if with && x.proto < 3 {
-		n *= 2
-	}
-	x.array(n)
 }
 
 func hscanCommand(x *call) {

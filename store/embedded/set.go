@@ -374,45 +374,6 @@ func setOperation(x *call, op setOp, store bool) {
 	x.int(int64(result.len()))
 }
 
-// store puts the result of a …STORE command, of n elements, in the place of whatever is there. Nothing is stored as
-// the absence of the key.
-func (x *call) store(dst []byte, p payload, n int) {
-	if n > 0 {
-		x.replace(dst, p, false)
-		x.dirty++
-	} else if x.remove(dst) {
-		x.dirty++
-	}
-}
-
-// argKeys reads "numkeys key…" at args[at] and returns the keys and what follows them.
-func (x *call) argKeys(at int) (keys, rest [][]byte, ok bool) {
-	n, ok := x.argRange(x.args[at], 1, math.MaxInt64, "ERR numkeys should be greater than 0")
-	if !ok {
-		return nil, nil, false
-	}
-	if n > int64(len(x.args)-at-1) {
-		x.err("ERR Number of keys can't be greater than number of args")
-		return nil, nil, false
-	}
-	end := at + 1 + int(n)
-	return x.args[at+1 : end], x.args[end:], true
-}
-
-// argLimit reads "[LIMIT n]" of SINTERCARD and ZINTERCARD; 0 is no limit.
-func (x *call) argLimit(rest [][]byte) (limit int64, ok bool) {
-	for ; len(rest) > 0; rest = rest[2:] {
-		if !is(rest[0], "LIMIT") || len(rest) < 2 {
-			x.syntax()
-			return 0, false
-		}
-		if limit, ok = x.argRange(rest[1], 0, math.MaxInt64, "ERR LIMIT can't be negative"); !ok {
-			return 0, false
-		}
-	}
-	return limit, true
-}
-
 func sintercardCommand(x *call) {
 	keys, rest, ok := x.argKeys(1)
 	if !ok {
