@@ -13,8 +13,11 @@ import (
 // Race says whether the program under test has the race detector in it, which makes it several times slower.
 const Race = raceEnabled
 
-// Builder builds the program once and keeps it until Remove. The zero value works.
+// Builder builds the program once and keeps it until Remove. The zero value works: it builds with the race detector if the
+// test has it.
 type Builder struct {
+	Plain bool // never with the race detector: for what is measured
+
 	once sync.Once
 	dir  string
 	path string
@@ -44,7 +47,7 @@ func (b *Builder) build(ctx context.Context) (string, error) {
 	}
 	path := filepath.Join(dir, "respmesh")
 	args := []string{"build", "-o", path}
-	if Race {
+	if Race && !b.Plain {
 		args = append(args, "-race")
 	}
 	root, err := Root(ctx)

@@ -105,7 +105,7 @@ func (c *client) expect(reply string) {
 	}
 }
 
-func brief(args []string) string { return last(strings.Join(args, " "), 200) }
+func brief(args []string) string { return fmt.Sprintf("%.200q", args) }
 
 // show prints a reply: OK, 1, "text", nil, [1 "a"], -ERR …
 func show(v resp.Value) string {

@@ -373,7 +373,7 @@ func TestAKeyExpiresEverywhereAtTheSameMoment(t *testing.T) {
 
 func TestALargeValueIsTheSameEverywhere(t *testing.T) {
 	const size = 64 << 20
-	p := start(t, "--regions", "mad,ams,nrt", "--wan", "none") // not the shared one: this takes memory
+	p := startPlain(t, "--regions", "mad,ams,nrt", "--wan", "none")
 	buf := make([]byte, size)
 	rnd := rand.NewChaCha8([32]byte{1})
 	_, _ = rnd.Read(buf)

@@ -17,12 +17,13 @@ import (
 // suite is what the tests of one run share.
 type suite struct {
 	builder dev.Builder
+	plain   dev.Builder
 	mu      sync.Mutex
 	world   *dev.Process
 	failed  error
 }
 
-var shared suite // set up once, torn down by TestMain
+var shared = suite{plain: dev.Builder{Plain: true}} // set up once, torn down by TestMain
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -37,6 +38,7 @@ func (s *suite) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.builder.Remove()
+	defer s.plain.Remove()
 	if s.world == nil {
 		return nil
 	}
@@ -72,7 +74,22 @@ func world(t *testing.T) *dev.Process {
 // start runs a mesh for one test and stops it afterwards, checking that it ends as it should.
 func start(t *testing.T, args ...string) *dev.Process {
 	t.Helper()
-	p, err := launch(t, dev.Options{Args: args})
+	return startWith(t, dev.Options{Args: args})
+}
+
+// startPlain runs the program as people do, without the race detector: for what is measured or large.
+func startPlain(t *testing.T, args ...string) *dev.Process {
+	t.Helper()
+	path, err := shared.plain.Path(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startWith(t, dev.Options{Binary: path, Args: args})
+}
+
+func startWith(t *testing.T, o dev.Options) *dev.Process {
+	t.Helper()
+	p, err := launch(t, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +110,9 @@ func start(t *testing.T, args ...string) *dev.Process {
 
 func launch(t *testing.T, o dev.Options) (*dev.Process, error) {
 	t.Helper()
-	o.Binary = program(t)
+	if o.Binary == "" {
+		o.Binary = program(t)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return dev.Start(ctx, o)

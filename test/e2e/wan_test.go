@@ -137,7 +137,7 @@ func TestBetweenRegionsEverythingIsWireGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
-	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 300_000})
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
 
 	marker := fmt.Sprintf("<marker %d>", rand.Uint64())
 	c := connect(t, p.Region("nrt"))
@@ -145,6 +145,16 @@ func TestBetweenRegionsEverythingIsWireGuard(t *testing.T) {
 		c.want("OK", "SET", key(t, strconv.Itoa(i)), strings.Repeat(marker, 20))
 	}
 	eventuallyGet(t, p.Region("ams"), 5*time.Second, key(t, "19"), strconv.Quote(strings.Repeat(marker, 20)))
+
+	// A datagram of the test's own ends the capture.
+	end, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end.Close()
+	if _, err := end.WriteTo([]byte("end of "+marker[1:]), end.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
 
 	clientPorts := map[uint16]bool{}
 	wireguard := map[uint16]bool{}
@@ -156,16 +166,17 @@ func TestBetweenRegionsEverythingIsWireGuard(t *testing.T) {
 	buf := make([]byte, 70000)
 	for {
 		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if err == syscall.EAGAIN || err == syscall.EWOULDBLOCK {
-			break
-		} else if err == syscall.EINTR {
+		if err == syscall.EINTR {
 			continue
 		} else if err != nil {
-			t.Fatal(err)
+			t.Fatalf("the capture's end didn't come: %v", err)
 		}
 		proto, src, dst, payload, ok := transport(buf[:n])
 		if !ok {
 			continue
+		}
+		if string(payload) == "end of "+marker[1:] {
+			break
 		}
 		if bytes.Contains(payload, []byte(marker)) {
 			if seen++; proto != unix.IPPROTO_TCP || !clientPorts[src] && !clientPorts[dst] {
