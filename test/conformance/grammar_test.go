@@ -100,19 +100,20 @@ var grammar = parseGrammar(`
 1 ZMSCORE $z $m*3
 1 ZCARD $z
 1 ZCOUNT $z $bound $bound
-1 ZLEXCOUNT $z $lex $lex
+3 ZADD $x 0_$m*4
+1 ZLEXCOUNT $x $lex $lex
 1 (ZRANK|ZREVRANK) $z $m
 2 (ZRANGE|ZREVRANGE) $z $i $i [WITHSCORES]
 2 ZRANGE $z $bound $bound BYSCORE [REV] [LIMIT_$i_$i] [WITHSCORES]
-1 ZRANGE $z $lex $lex BYLEX [REV] [LIMIT_$i_$i]
+1 ZRANGE $x $lex $lex BYLEX [REV] [LIMIT_$i_$i]
 1 ZRANGE $z $i $i [BYSCORE|BYLEX] [REV] [LIMIT_$i_$i] [WITHSCORES]
 1 (ZRANGEBYSCORE|ZREVRANGEBYSCORE) $z $bound $bound [WITHSCORES] [LIMIT_$i_$i]
-1 (ZRANGEBYLEX|ZREVRANGEBYLEX) $z $lex $lex [LIMIT_$i_$i]
+1 (ZRANGEBYLEX|ZREVRANGEBYLEX) $x $lex $lex [LIMIT_$i_$i]
 1 ZRANGESTORE $z $z $i $i [BYSCORE] [REV] [LIMIT_0_$few]
 1 ZREM $z $m*3
 1 ZREMRANGEBYRANK $z $i $i
 1 ZREMRANGEBYSCORE $z $bound $bound
-1 ZREMRANGEBYLEX $z $lex $lex
+1 ZREMRANGEBYLEX $x $lex $lex
 1 (ZPOPMIN|ZPOPMAX) $z [$few]
 1 ZMPOP $cnt $z*2 (MIN|MAX) [COUNT_$few]
 1 (BZPOPMIN|BZPOPMAX) $z*2 0.01
@@ -143,7 +144,7 @@ var grammar = parseGrammar(`
 1 SORT $lt [LIMIT_$i_$i] [ASC|DESC] ALPHA [STORE_$l]
 1 SORT_RO $lt [BY_w_*] [LIMIT_$i_$i] [GET_#|GET_w_*] [ASC|DESC]
 1 MSET w_1 3 w_2 2 w_a 1
-1 OBJECT (ENCODING|REFCOUNT|FREQ|nosuch) $k
+1 OBJECT (ENCODING|FREQ|nosuch) $k
 2 SELECT $db
 1 SWAPDB $db $db
 1 MULTI
@@ -202,6 +203,7 @@ var (
 var keysOf = map[string][]string{
 	"s": {"s1", "s2", "s3", "{s}\x00\xff"}, "n": {"n1", "n2"}, "h": {"h1", "h2"}, "l": {"l1", "l2", "l3"},
 	"t": {"t1", "t2", "t3"}, "z": {"z1", "z2", "z3"},
+	"x":  {"x1", "x2"}, // all scores are 0: a range by name means nothing otherwise
 	"lz": {"l1", "l2", "z1", "z2"}, "lt": {"l1", "l2", "t1", "t2", "z1"}, "zt": {"z1", "z2", "t1", "t2"},
 	"k": {"s1", "s2", "n1", "h1", "h2", "l1", "l2", "t1", "t2", "z1", "z2", "missing", ""},
 }
@@ -223,7 +225,7 @@ func (g *generator) pick(from []string) string { return from[g.IntN(len(from))] 
 
 func (g *generator) draw(pool string) string {
 	if keys, ok := keysOf[pool]; ok {
-		if g.IntN(12) == 0 {
+		if g.IntN(12) == 0 && pool != "x" {
 			keys = keysOf["k"]
 		}
 		return g.pick(keys)
