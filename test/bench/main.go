@@ -19,6 +19,12 @@ import (
 	"respmesh/test/dev"
 )
 
+// Reads behind own writes: this many sessions at a time, with this many each.
+const (
+	readers   = 20
+	readsEach = 25
+)
+
 type options struct {
 	binary  string
 	regions string
@@ -76,27 +82,34 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("%s holds no replica", o.replica)
 	}
 
-	b := bench{options: o, targets: []target{
+	b := bench{options: o, mesh: mesh, targets: []target{
 		{"redis-server", redis.host, redis.port, nil},
 		{"primary's region (" + mesh.Regions[0].Code + ")", mesh.Regions[0].Host(), mesh.Regions[0].Port(), nil},
 		{"replica's region (" + replica.Code + ")", replica.Host(), replica.Port(), nil},
 	}}
-	fmt.Fprintf(os.Stderr, "about %.0f s\n", float64(len(cells)*len(b.targets)*o.repeats)*o.seconds*1.2+20)
+	fmt.Fprintf(os.Stderr, "about %.0f s\n", float64(len(cells)*len(b.targets)*o.repeats)*o.seconds*1.8+30)
 	if err := b.measure(ctx); err != nil {
+		return err
+	}
+	if err := b.inSync(ctx); err != nil {
 		return err
 	}
 	writes, err := writeLatency(ctx, replica, 100)
 	if err != nil {
 		return err
 	}
-	if err := readBehindWrites(ctx, replica, 20, 25); err != nil {
-		return err
-	}
-	waits, err := mesh.Metrics(ctx, "ryw_wait_seconds")
+	before, err := mesh.Metrics(ctx, "ryw_wait_seconds")
 	if err != nil {
 		return err
 	}
-	report(os.Stdout, &b, redis.version, replica, writes, waits, strings.Join(args, " "))
+	if err := readBehindWrites(ctx, replica, readers, readsEach); err != nil {
+		return err
+	}
+	after, err := mesh.Metrics(ctx, "ryw_wait_seconds")
+	if err != nil {
+		return err
+	}
+	report(os.Stdout, &b, redis.version, replica, writes, since(before, after), strings.Join(args, " "))
 	_, err = mesh.Stop(os.Interrupt, 10*time.Second)
 	return err
 }

@@ -35,6 +35,7 @@ var cells = []cell{{"get", 1}, {"get", 16}, {"set", 1}, {"set", 16}}
 
 type bench struct {
 	options
+	mesh    *dev.Process
 	targets []target
 }
 
@@ -82,7 +83,39 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
+// inSync waits until every replica has what the runs before wrote, so that a run doesn't pay for another.
+func (b *bench) inSync(ctx context.Context) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); ; {
+		behind := 0.0
+		for _, name := range []string{"replication_lag_bytes", "ryw_pending_keys"} {
+			samples, err := b.mesh.Metrics(ctx, name)
+			if err != nil {
+				return err
+			}
+			for _, s := range samples {
+				behind += s.Value
+			}
+		}
+		if behind == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the replicas don't catch up: %.0f bytes and keys behind", behind)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 func (b *bench) redisBenchmark(ctx context.Context, t *target, c cell, requests int) (float64, error) {
+	if err := b.inSync(ctx); err != nil {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "redis-benchmark", "-h", t.host, "-p", t.port, "--csv", "-t", c.command, "-r", keys,

@@ -12,8 +12,12 @@ import (
 )
 
 func report(w io.Writer, b *bench, redisVersion string, replica dev.Region, writes []time.Duration, waits []dev.Sample, args string) {
+	command := "make bench"
+	if args != "" {
+		command += " ARGS=\"" + args + "\""
+	}
 	fmt.Fprintf(w, "`%s`: redis-server %s, %d connections, %d-byte values, %d repeats of %.0f s, alternating; %d cores, %s/%s.\n",
-		strings.TrimSpace("make bench ARGS=\""+args+"\""), redisVersion, b.clients, b.size, b.repeats, b.seconds, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
+		command, redisVersion, b.clients, b.size, b.repeats, b.seconds, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
 	fmt.Fprintf(w, "Median requests per second (lowest – highest), × the median of redis-server. The round trip from %s to the primary is %.0f ms.\n\n",
 		replica.Code, replica.RTT)
 	fmt.Fprint(w, "| |")
@@ -39,6 +43,19 @@ func report(w io.Writer, b *bench, redisVersion string, replica dev.Region, writ
 	reportWaits(w, waits)
 }
 
+// since subtracts what was counted before.
+func since(before, after []dev.Sample) []dev.Sample {
+	out := slices.Clone(after)
+	for i := range out {
+		for _, b := range before {
+			if b.Name == out[i].Name && b.Labels == out[i].Labels {
+				out[i].Value -= b.Value
+			}
+		}
+	}
+	return out
+}
+
 // reportWaits prints the histogram of the waits for read-your-writes, all regions together.
 func reportWaits(w io.Writer, samples []dev.Sample) {
 	buckets := map[string]float64{}
@@ -60,10 +77,11 @@ func reportWaits(w io.Writer, samples []dev.Sample) {
 		}
 	}
 	if count == 0 {
-		fmt.Fprintln(w, "\nNo read had to wait for an own write.")
+		fmt.Fprintf(w, "\nOf %d reads at once behind an own write, over another connection, none had to wait for the replica.\n", readers*readsEach)
 		return
 	}
-	fmt.Fprintf(w, "\nReads that waited for an own write: %.0f, on average %.3f ms.\n\n| waited at most | reads |\n|---|---|\n", count, 1000*sum/count)
+	fmt.Fprintf(w, "\nOf %d reads at once behind an own write, over another connection, %.0f waited for the replica, on average %.3f ms.\n\n| waited at most | reads |\n|---|---|\n",
+		readers*readsEach, count, 1000*sum/count)
 	before := 0.0
 	for _, le := range order {
 		if n := buckets[le]; n > before {
