@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -88,8 +89,15 @@ func TestDeadline(t *testing.T) {
 	must(t, client.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
 	_, err := client.Read(make([]byte, 1))
 	var nerr net.Error
-	if !errors.As(err, &nerr) || !nerr.Timeout() {
+	if !errors.As(err, &nerr) || !nerr.Timeout() || !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %v", err)
+	}
+	udp, err := a.ListenUDP(netip.AddrPortFrom(addr(infraPrefix, 1), ProbePort))
+	must(t, err)
+	defer udp.Close()
+	must(t, udp.SetReadDeadline(time.Unix(1, 0)))
+	if _, _, err := udp.ReadFrom(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("UDP: got %v", err)
 	}
 }
 

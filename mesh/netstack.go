@@ -157,7 +157,7 @@ func (n *netstack) dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPo
 		ep.Close()
 		return nil, fail(stackError(terr))
 	}
-	return gonet.NewTCPConn(wq, ep), nil
+	return tcpConn{gonet.NewTCPConn(wq, ep)}, nil
 }
 
 func (n *netstack) listenTCP(at netip.AddrPort) (net.Listener, error) {
@@ -193,7 +193,7 @@ func (n *netstack) listenUDP(at netip.AddrPort) (net.PacketConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on UDP %s: %w", at, err)
 	}
-	return c, nil
+	return udpConn{c}, nil
 }
 
 // listener accepts connections and sets their options; gonet's gives no access
@@ -223,7 +223,7 @@ func (l *listener) Accept() (net.Conn, error) {
 				ep.Close()
 				continue // it ended before we had it
 			}
-			return gonet.NewTCPConn(wq, ep), nil
+			return tcpConn{gonet.NewTCPConn(wq, ep)}, nil
 		}
 		if _, block := terr.(*tcpip.ErrWouldBlock); !block {
 			// A listening endpoint fails only when it, or its stack, is closed.
