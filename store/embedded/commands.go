@@ -45,6 +45,7 @@ func commandTables() [][]registration {
 		listCommands(),
 		setCommands(),
 		zsetCommands(),
+		geoCommands(),
 	}
 }
 
