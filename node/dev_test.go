@@ -207,3 +207,56 @@ func TestAdminIsForThisMachineOnly(t *testing.T) {
 	}
 	http.DefaultClient.CloseIdleConnections()
 }
+
+// eventually waits for a condition that other goroutines bring about.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(20 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+func TestDevReadsElsewhereWhenTheLocalStoreIsDead(t *testing.T) {
+	o := options(t)
+	o.WAN = "world" // nrt is nearer to ams than to mad
+	d := startDev(t, o)
+	do(t, d, 0, "SET", "k", "v")
+	nrt := d.nodes[2].database("personal", "demo")
+	readsFrom := func(node string) func() bool {
+		return func() bool { return nrt.gateway.Status().ReadsFrom == node }
+	}
+	nrt.store.synced.Store(false)
+	eventually(t, "reads of nrt go to ams", readsFrom("ams-1"))
+	if err := d.Healthy(); err == nil {
+		t.Error("healthy although a store is dead")
+	}
+	if got := do(t, d, 2, "GET", "k"); got != "v" {
+		t.Errorf("GET in nrt: %q", got)
+	}
+	nrt.store.synced.Store(true)
+	eventually(t, "reads of nrt come home", readsFrom("nrt-1"))
+}
+
+func TestDevTakesABrokenReplicaOutOfRouting(t *testing.T) {
+	o := options(t)
+	d := startDev(t, o)
+	do(t, d, 0, "SET", "k", "v")
+	mad := d.nodes[0].database("personal", "demo")
+	mad.store.log.Append(frame.AppendCommandString(nil, "NOSUCHCOMMAND", "k"))
+	nrt := d.nodes[2].database("personal", "demo")
+	eventually(t, "reads of nrt go to the primary", func() bool { return nrt.gateway.Status().ReadsFrom == "mad-1" })
+	if state := nrt.store.State(); state.Usable || !strings.Contains(state.Reason, "broken") {
+		t.Errorf("state of a broken replica: %+v", state)
+	}
+	do(t, d, 2, "SET", "k", "w")
+	if got := do(t, d, 2, "GET", "k"); got != "w" {
+		t.Errorf("GET in nrt: %q", got)
+	}
+}
