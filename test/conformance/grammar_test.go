@@ -140,7 +140,8 @@ var grammar = parseGrammar(`
 1 PEXPIREAT $k $atms [NX|XX|GT|LT]
 3 (TTL|PTTL|EXPIRETIME|PEXPIRETIME) $k
 1 PERSIST $k
-1 SORT $lz [BY_w_*|BY_nosort] [LIMIT_$i_$i] [GET_#|GET_w_*|GET_h1->num] [ASC|DESC] [STORE_$l]
+1 SORT (l3|z3) [BY_nosort] [LIMIT_$i_$i] [GET_#] [ASC|DESC] [STORE_$l]
+1 SORT $lz [BY_w_*] [LIMIT_$i_$i] [GET_#|GET_w_*|GET_h1->num] [ASC|DESC] [STORE_$l]
 1 SORT $lt [LIMIT_$i_$i] [ASC|DESC] ALPHA [STORE_$l]
 1 SORT_RO $lt [BY_w_*] [LIMIT_$i_$i] [GET_#|GET_w_*] [ASC|DESC]
 1 MSET w_1 3 w_2 2 w_a 1
@@ -402,6 +403,12 @@ func safe(args []string) bool {
 		return args[len(args)-1] == "0.01" || !isNumber(args[len(args)-1])
 	case "blmpop", "bzmpop":
 		return len(args) > 1 && (args[1] == "0.01" || !isNumber(args[1]))
+	case "sort", "sort_ro": // BY without a star is the order of the key itself, which a set hasn't; these two are never sets
+		for i, a := range args {
+			if i > 1 && strings.EqualFold(args[i-1], "by") && !strings.Contains(a, "*") && args[1] != "l3" && args[1] != "z3" {
+				return false
+			}
+		}
 	case "spop": // which elements go is random: all of them or an error
 		return len(args) > 3 || len(args) == 3 && (args[2] == "1000" || !isNumber(args[2]))
 	case "setrange", "setbit", "bitfield":
