@@ -46,6 +46,7 @@ func commandTables() [][]registration {
 		setCommands(),
 		zsetCommands(),
 		geoCommands(),
+		hyperLogLogCommands(),
 	}
 }
 
