@@ -211,6 +211,7 @@ func (c *Conn) process(x *call) {
 		c.reject(x, "ERR Command not allowed inside a transaction")
 	case c.e.opts.MaxMemory > 0 && !c.fromStream && c.refusedOOM(spec):
 		c.reject(x, "OOM command not allowed when used memory > 'maxmemory'.")
+	case c.refusedByLog(x):
 	case c.e.replica && !c.fromStream && c.writes(spec):
 		c.reject(x, "READONLY You can't write against a read only replica.")
 	case c.subs.count() > 0 && x.proto == 2 && !allowedSubscribed(spec):

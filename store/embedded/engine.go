@@ -37,6 +37,11 @@ type Options struct {
 	// Replication supplies what INFO and ROLE say about replication; nil: a primary without replicas. It is called
 	// without locks that Sink's methods take, but under the engine's.
 	Replication func() Replication
+	// LogFailure says why what goes to Sink can't be kept at present; clients' writes are refused meanwhile, with
+	// MISCONF and its text. It is asked before each write, under the engine's lock. nil: it always can.
+	LogFailure func() error
+	// Persistence supplies what INFO and CONFIG GET say about the append-only file; nil: there is none.
+	Persistence func() Persistence
 }
 
 // Sink takes the effects of commands: RESP commands, called under the engine's write lock, in order. It must not

@@ -95,10 +95,6 @@ func infoMemory(x *call, b *strings.Builder) {
 		used, human(used), used, limit, human(limit), x.e.policy())
 }
 
-func infoPersistence(_ *call, b *strings.Builder) {
-	b.WriteString("loading:0\r\nasync_loading:0\r\nrdb_bgsave_in_progress:0\r\naof_enabled:0\r\naof_rewrite_in_progress:0\r\n")
-}
-
 func infoStats(x *call, b *strings.Builder) {
 	s := &x.e.stats
 	fmt.Fprintf(b, "total_commands_processed:%d\r\nexpired_keys:%d\r\nevicted_keys:%d\r\nkeyspace_hits:%d\r\n"+

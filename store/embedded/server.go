@@ -70,15 +70,14 @@ func (e *Engine) policy() string {
 
 // settings are the parameters that have a meaning here, with their true values.
 func (e *Engine) settings() [][2]string {
-	return [][2]string{
-		{"appendonly", "no"},
+	return append(e.appendOnlySettings(), [][2]string{
 		{"databases", strconv.Itoa(len(e.dbs))},
 		{"maxmemory", strconv.FormatInt(e.opts.MaxMemory, 10)},
 		{"maxmemory-policy", e.policy()},
 		{"proto-max-bulk-len", strconv.Itoa(maxString)},
 		{"save", ""},
 		{"timeout", "0"},
-	}
+	}...)
 }
 
 func configGet(x *call) {
