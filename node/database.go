@@ -19,12 +19,11 @@ import (
 
 // database is one database on this node: its gateway and, where the region holds a copy, its store.
 type database struct {
-	conf     netconf.Database
-	node     *Node
-	source   *databaseSource
-	gateway  *proxy.Gateway
-	store    *store // nil: no copy here
-	snapshot string // file, empty for none
+	conf    netconf.Database
+	node    *Node
+	source  *databaseSource
+	gateway *proxy.Gateway
+	store   *store // nil: no copy here
 
 	closeOnce sync.Once
 	closeErr  error
@@ -37,7 +36,7 @@ func (n *Node) reconcileDatabases(ctx context.Context, t *netconf.Topology) erro
 	var errs []error
 	for _, db := range n.all() {
 		now, ok := t.Database(db.conf.Org, db.conf.Name)
-		if ok && now.ID == db.conf.ID && now.Holds(n.opts.Region) == (db.store != nil) {
+		if ok && now.ID == db.conf.ID && now.Primary == db.conf.Primary && now.Holds(n.opts.Region) == (db.store != nil) {
 			continue
 		}
 		n.mu.Lock()
@@ -113,8 +112,7 @@ func (db *database) openStore(ctx context.Context) (err error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("data directory: %w", err)
 		}
-		db.snapshot = filepath.Join(dir, snapshotName)
-		o.snapshot = db.snapshot
+		o.data, o.fsync = dir, db.node.opts.Fsync
 	}
 	db.store, err = openStore(ctx, o)
 	return err
@@ -175,7 +173,7 @@ func (db *database) close() error {
 			}
 		}
 		if db.store != nil {
-			db.closeErr = errors.Join(db.closeErr, db.store.close(db.snapshot))
+			db.closeErr = errors.Join(db.closeErr, db.store.close())
 		}
 		db.wg.Wait()
 	})

@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"respmesh/proxy"
+	"respmesh/store/aof"
 	"respmesh/store/embedded"
 	"respmesh/store/psync"
 )
@@ -26,8 +24,6 @@ const (
 	replicaPing = time.Second
 	// replicaTimeout drops a replica, or a primary, that has been silent for so long.
 	replicaTimeout = 10 * time.Second
-	// snapshotName is Redis's own name for a snapshot.
-	snapshotName = "dump.rdb"
 )
 
 // store is one database's copy on this node: the engine, its replication log, and both sides of PSYNC. It is
@@ -35,6 +31,7 @@ const (
 type store struct {
 	engine      *embedded.Engine
 	log         *psync.Log
+	aof         *aof.Writer    // nil: nothing is kept on disk
 	primary     *psync.Primary // serves replicas; a replica's log can feed others too
 	replica     *psync.Replica // nil on the primary
 	primaryAddr string         // on the mesh, for INFO
@@ -48,7 +45,9 @@ type storeOptions struct {
 	seed        uint64                                      // the database's hash seed, the same on every node
 	dial        func(ctx context.Context) (net.Conn, error) // to the primary's PSYNC; nil makes this the primary
 	primaryAddr string                                      // of that node on the mesh
-	snapshot    string                                      // file to load at start and to save at the end; "" for none
+	data        string                                      // directory where a primary keeps its data; "" for none
+	fsync       aof.Policy
+	fs          aof.FS // nil: the operating system's
 	version     string
 	log         *slog.Logger
 }
@@ -56,18 +55,26 @@ type storeOptions struct {
 // openStore makes the copy and, on a replica, starts to follow the primary.
 func openStore(ctx context.Context, o storeOptions) (*store, error) {
 	s := &store{log: psync.NewLog(backlogSize), primaryAddr: o.primaryAddr}
-	s.engine = embedded.New(embedded.Options{
+	durable := o.dial == nil && o.data != ""
+	engine := embedded.Options{
 		HashSeed:    o.seed,
-		Replica:     o.dial != nil,
+		Replica:     o.dial != nil || durable, // while it loads, a primary expires nothing on its own account
 		Forwards:    true,
 		Sink:        s.log,
 		Log:         o.log,
 		Version:     o.version,
 		Replication: s.replication,
-	})
-	if o.dial == nil && o.snapshot != "" {
-		if err := s.load(o.snapshot); err != nil {
-			return nil, errors.Join(err, s.engine.Close())
+	}
+	if durable {
+		if err := s.openLog(o); err != nil {
+			return nil, err
+		}
+		engine.Sink, engine.LogFailure, engine.Persistence = bothLogs{s.aof, s.log}, s.aof.Err, s.persistence
+	}
+	s.engine = embedded.New(engine)
+	if durable {
+		if err := s.load(o); err != nil {
+			return nil, errors.Join(err, s.aof.Close(), s.engine.Close())
 		}
 	}
 	s.primary = psync.NewPrimary(psync.PrimaryOptions{
@@ -88,56 +95,24 @@ func openStore(ctx context.Context, o storeOptions) (*store, error) {
 	return s, nil
 }
 
-// close stops following and frees the engine. On a primary it saves a snapshot first.
-func (s *store) close(snapshot string) error {
+// close stops following, brings to the disk what is to be kept, and frees the engine.
+func (s *store) close() error {
 	s.cancel()
 	s.wg.Wait()
-	var err error
-	if s.replica == nil && snapshot != "" {
-		err = s.save(snapshot)
+	err := s.engine.Close()
+	if s.aof != nil {
+		err = errors.Join(err, s.aof.Close())
 	}
-	return errors.Join(err, s.engine.Close())
-}
-
-func (s *store) load(path string) error {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open snapshot: %w", err)
-	}
-	defer f.Close()
-	if err := s.engine.Restore(f); err != nil {
-		return fmt.Errorf("load snapshot %s: %w", path, err)
-	}
-	return nil
-}
-
-// save writes the snapshot beside the old one and then takes its place, so that a crash leaves one whole.
-func (s *store) save(path string) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), snapshotName+".*")
-	if err != nil {
-		return fmt.Errorf("save snapshot: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-			err = fmt.Errorf("save snapshot: %w", err)
-		}
-	}()
-	if err := s.engine.Snapshot(f, func() {}); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return err
 }
 
 // NewConn implements proxy.Store.
 func (s *store) NewConn(push func([]byte)) proxy.StoreConn {
-	return s.engine.NewConn(embedded.ConnOptions{Push: push})
+	conn := s.engine.NewConn(embedded.ConnOptions{Push: push})
+	if s.aof == nil {
+		return conn
+	}
+	return &loggedConn{conn: conn, aof: s.aof}
 }
 
 // Position implements proxy.Store.
@@ -156,7 +131,10 @@ func (s *store) State() proxy.StoreState {
 		return proxy.StoreState{Primary: true, Usable: true}
 	}
 	r := s.replica.State()
-	state := proxy.StoreState{LastHeard: r.LastHeard}
+	var state proxy.StoreState
+	if s.synced.Load() { // before that there is nothing to read, however stale
+		state.LastHeard = r.LastHeard
+	}
 	switch {
 	case r.Phase == psync.Broken:
 		state.Reason = fmt.Sprintf("replica is broken: %v", r.Err)

@@ -14,6 +14,7 @@ type call struct {
 
 	read    bool // a plain read: may be tried once more elsewhere
 	retried bool
+	fresh   bool // a read that no other copy than the primary may serve
 	mute    bool // CLIENT REPLY OFF: nobody wants the answer
 	queued  bool // within MULTI: nothing is executed before EXEC
 	blocks  bool // may wait in the store for ever

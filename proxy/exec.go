@@ -129,9 +129,7 @@ func request(args ...string) command.Request {
 // pending is the offset that the local replica must have reached before it may serve this read; all: it follows
 // another history than the one that the node has seen, so nothing can be said.
 func (s *session) pending(w *work, req *command.Request) (need int64, otherHistory bool) {
-	t := s.g.ryw
-	replid, applied := s.g.opt.Store.Position()
-	if t.idle(replid, applied) {
+	if replid, applied := s.g.opt.Store.Position(); s.g.ryw.idle(replid, applied) {
 		return 0, false
 	}
 	if req.Spec == nil || !req.Is(command.FlagReadonly) {
@@ -139,12 +137,18 @@ func (s *session) pending(w *work, req *command.Request) (need int64, otherHisto
 	}
 	var ok bool
 	w.hash, w.keys, ok = s.g.keysOf(w.hash[:0], w.keys, req.Spec, req.Args, s.db)
-	if ok {
-		need = t.need(applied, w.hash)
+	return s.g.lacking(w.hash, !ok)
+}
+
+// lacking is what the local replica lacks of what the node's clients know of these keys, or of all, as pending says it.
+func (g *Gateway) lacking(keys []uint64, all bool) (need int64, otherHistory bool) {
+	if all {
+		need = g.ryw.needAll()
 	} else {
-		need = t.needAll()
+		need = g.ryw.need(keys)
 	}
-	if t.history() != replid {
+	replid, applied := g.opt.Store.Position()
+	if g.ryw.history() != replid {
 		return need, need > 0
 	}
 	if need <= applied {

@@ -315,6 +315,12 @@ func (c *tinyConn) run(ctx context.Context, dst []byte, args []string) []byte {
 			dst = frame.AppendInt(dst, int64(len(t.subs[c])))
 		}
 		return dst
+	case "move":
+		if t.primary {
+			to := args[2] + "/" + args[1]
+			t.writeLocked(func(t *tiny) { t.values[to] = t.values[k]; delete(t.values, k) })
+		}
+		return frame.AppendInt(dst, 1)
 	case "publish":
 		ch, msg := args[1], args[2]
 		t.writeLocked(func(t *tiny) {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -10,15 +11,14 @@ import (
 	"respmesh/resp/frame"
 )
 
-// seen is the highest position that reads at this node have shown, for monotonic reads: another replica may serve
-// only once it is as far.
-type seen struct {
+// position is the highest that was seen of something, of the history seen last.
+type position struct {
 	mu     sync.Mutex
-	replid *string
+	replid *string // nil: nothing yet
 	offset int64
 }
 
-func (s *seen) raise(replid *string, offset int64) {
+func (s *position) raise(replid *string, offset int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.replid != replid && (s.replid == nil || *s.replid != *replid) {
@@ -27,14 +27,14 @@ func (s *seen) raise(replid *string, offset int64) {
 	s.offset = max(s.offset, offset)
 }
 
-func (s *seen) get() (*string, int64) {
+func (s *position) get() (*string, int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.replid, s.offset
 }
 
 // reached says whether a copy of which this position is known has been passed by nothing that clients saw.
-func (s *seen) reached(replid string, offset int64) bool {
+func (s *position) reached(replid string, offset int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.replid == nil || *s.replid == replid && s.offset <= offset
@@ -68,15 +68,19 @@ func (g *Gateway) keysOf(dst []uint64, scratch []command.Key, spec *command.Spec
 func (g *Gateway) remember(l *link, c *call) {
 	v := g.view.Load()
 	if l.remote.node != v.primary {
-		if c.read {
-			g.seen.raise(l.replid, l.offset)
+		if !c.read {
+			return
+		}
+		g.seen.raise(l.replid, l.offset)
+		if v.localUsable { // reads came home while this one was away: see moved
+			g.ryw.record(l.replid, l.offset, g.applied(v, l.replid), true, nil)
 		}
 		return
 	}
 	if len(c.keys) == 0 && !c.all || !v.replicas {
 		return
 	}
-	g.ryw.record(l.replid, l.offset, g.applied(v, *l.replid), c.all, c.keys)
+	g.ryw.record(l.replid, l.offset, g.applied(v, l.replid), c.all, c.keys)
 }
 
 // retry tries a read again, not at the node that failed. False: there is nowhere else.
@@ -85,7 +89,7 @@ func (g *Gateway) retry(c *call, failed string) bool {
 	c.retried, c.noWait = true, true
 	if v.localUsable {
 		g.meters.retries.Inc()
-		g.readHere(c)
+		g.wg.Go(func() { g.comeHome(c, v) })
 		return true
 	}
 	for _, r := range v.reads {
@@ -96,13 +100,35 @@ func (g *Gateway) retry(c *call, failed string) bool {
 	if v.primary != failed && v.primaryReachable && !v.localPrimary && g.resend(c, v.primary) {
 		return true
 	}
-	if v.localAny {
-		g.meters.retries.Inc()
-		g.meters.waitStale.Inc()
-		g.readHere(c)
-		return true
+	return g.readStale(c, v)
+}
+
+// comeHome answers a read that failed elsewhere from the local store, once that has what the node's clients wrote;
+// if it doesn't get it in time the primary is asked again.
+func (g *Gateway) comeHome(c *call, v *view) {
+	if need, other := g.lacking(c.keys, c.all); need > 0 || other {
+		ctx, cancel := context.WithTimeout(g.ctx, v.waitBound(g.opt.WaitBoundMin, g.opt.WaitBoundMax))
+		err := g.opt.Store.Wait(ctx, g.ryw.history(), need)
+		cancel()
+		if err != nil {
+			if now := g.view.Load(); now.primaryReachable && !now.localPrimary && g.resend(c, now.primary) {
+				return
+			}
+			g.meters.waitStale.Inc()
+		}
 	}
-	return false
+	g.readHere(c)
+}
+
+// readStale answers a read from the local store as it is. False: there is none.
+func (g *Gateway) readStale(c *call, v *view) bool {
+	if !v.localAny {
+		return false
+	}
+	g.meters.retries.Inc()
+	g.meters.waitStale.Inc()
+	g.wg.Go(func() { g.readHere(c) })
+	return true
 }
 
 func (g *Gateway) resend(c *call, node string) bool {
@@ -117,11 +143,10 @@ func (g *Gateway) resend(c *call, node string) bool {
 
 // current says whether a remote replica is known to be as far as need and as what clients have seen.
 func (g *Gateway) current(r *remote, need int64) bool {
-	replid := r.replid.Load()
+	replid, offset := r.at.get()
 	if replid == nil {
 		return false
 	}
-	offset := r.offset.Load()
 	if history := g.ryw.history(); history != "" && need > 0 && (history != *replid || offset < need) {
 		return false
 	}
@@ -130,26 +155,25 @@ func (g *Gateway) current(r *remote, need int64) bool {
 
 // readHere answers a read that failed elsewhere from the local store.
 func (g *Gateway) readHere(c *call) {
-	g.wg.Go(func() {
-		sc := g.opt.Store.NewConn(func([]byte) {})
-		defer sc.Close()
-		prepare(g.ctx, sc, c.proto, c.db)
-		var req command.Request
-		if err := frame.NewReader(bytes.NewReader(c.raw)).ReadCommand(&req.Command); err != nil {
-			g.answerFailed(c, &remote{}, errNotSent)
-			return
-		}
+	sc := g.opt.Store.NewConn(func([]byte) {})
+	defer sc.Close()
+	prepare(g.ctx, sc, c.proto, c.db)
+	var req command.Request
+	var reply []byte
+	if err := frame.NewReader(bytes.NewReader(c.raw)).ReadCommand(&req.Command); err != nil {
+		reply = downText(nil, g.view.Load().primaryRegion)
+	} else {
 		req.Spec = command.Lookup(req.Args)
-		reply := sc.Do(g.ctx, nil, []command.Request{req})
-		out := c.out
-		out.complete(c, reply)
-		out.flush()
-	})
+		reply = sc.Do(g.ctx, nil, []command.Request{req})
+	}
+	out := c.out
+	out.complete(c, reply)
+	out.flush()
 }
 
 // answerFailed answers a call that a link could not: a read is tried elsewhere, for the rest it is said what is known.
 func (g *Gateway) answerFailed(c *call, r *remote, err error) {
-	if c.read && !c.retried && g.retry(c, r.node) {
+	if c.read && !c.retried && g.retry(c, r.node) || c.read && !c.fresh && g.readStale(c, g.view.Load()) {
 		return
 	}
 	if c.fn != nil {
@@ -212,7 +236,7 @@ func (g *Gateway) told(r *remote, reply []byte, err error) {
 		if st.heard >= 0 {
 			r.heard.Store(time.Now().UnixMilli() - st.heard)
 		}
-		r.observe(&st.replid, st.offset)
+		r.at.raise(&st.replid, st.offset)
 		r.usable.Store(st.usable)
 	}
 	if r.usable.Load() != was {

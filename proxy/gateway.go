@@ -27,7 +27,7 @@ type Gateway struct {
 	view    atomic.Pointer[view]
 	remotes atomic.Pointer[map[string]*remote]
 	nudged  chan struct{}
-	seen    seen
+	seen    position // the highest that other nodes' replicas have shown: one that isn't as far mustn't serve
 
 	linkMu sync.Mutex
 	links  map[linkKey]*link
@@ -210,7 +210,9 @@ func (g *Gateway) follow() {
 			g.ask(topology, v)
 		}
 		g.warm(v)
-		g.ryw.sweep(g.ryw.history(), g.applied(v, g.ryw.history()))
+		if history := g.ryw.replid.Load(); history != nil {
+			g.ryw.sweep(*history, g.applied(v, history))
+		}
 		g.meters.pending.Set(float64(g.ryw.count.Load()))
 		select {
 		case <-g.ctx.Done():
@@ -260,22 +262,25 @@ func (g *Gateway) rebuild(topology *Topology) *view {
 func (g *Gateway) remote(node string) *remote { return (*g.remotes.Load())[node] }
 
 // applied is how far in a history every copy is that reads here may use.
-func (g *Gateway) applied(v *view, history string) int64 {
+func (g *Gateway) applied(v *view, history *string) int64 {
 	if g.opt.Store != nil {
-		if replid, offset := g.opt.Store.Position(); replid == history {
+		if replid, offset := g.opt.Store.Position(); replid == *history {
 			return offset
 		}
 		return 0
 	}
 	var least int64
 	for i, c := range v.reads {
-		replid := c.remote.replid.Load()
-		if replid == nil || *replid != history {
+		replid, offset := c.remote.at.get()
+		if replid == nil || *replid != *history {
 			return 0
 		}
-		if o := c.remote.offset.Load(); i == 0 || o < least {
-			least = o
+		if i == 0 || offset < least {
+			least = offset
 		}
+	}
+	if least > 0 {
+		g.seen.raise(history, least) // what is forgotten by this must be had by a replica that joins them, too
 	}
 	return least
 }
@@ -332,7 +337,8 @@ func (g *Gateway) Status() GatewayStatus {
 		} else {
 			n.RTT, n.Reachable = g.opt.Mesh.RTT(m.Node)
 			if r := g.remote(m.Node); r != nil {
-				n.Usable, n.Offset = r.usable.Load() && n.Reachable, r.offset.Load()
+				n.Usable = r.usable.Load() && n.Reachable
+				_, n.Offset = r.at.get()
 			}
 		}
 		st.Nodes = append(st.Nodes, n)

@@ -69,6 +69,7 @@ const (
 	linkMaxCalls = 65536
 	linkMaxBytes = 32 << 20
 	linkKeep     = 256 << 10 // the most that a link keeps for its next write
+	linkPiece    = 256 << 10 // the most that is written at once
 )
 
 var (
@@ -115,7 +116,9 @@ func (l *link) run(ctx context.Context) {
 		l.close(err)
 		writer.Wait()
 	} else {
-		l.g.dialFailed(l.remote.node)
+		if l.alive() { // not closed by its owner meanwhile
+			l.g.dialFailed(l.remote.node)
+		}
 		l.close(err)
 	}
 	l.g.removeLink(l)
@@ -219,15 +222,9 @@ func (l *link) write() {
 		}
 		p := l.buf
 		l.buf, l.spare = l.spare, nil
-		l.mu.Unlock()
-		n, err := l.conn.Write(p)
-		l.mu.Lock()
-		l.written += int64(n)
+		err := l.writeLocked(p)
 		if cap(p) <= linkKeep {
 			l.spare = p[:0]
-		}
-		if l.blocked > 0 {
-			l.room.Broadcast()
 		}
 		if err != nil {
 			l.mu.Unlock()
@@ -235,6 +232,24 @@ func (l *link) write() {
 			l.mu.Lock()
 			return
 		}
+	}
+}
+
+// writeLocked writes p without holding the lock, in pieces: a big command that makes progress isn't stalled.
+func (l *link) writeLocked(p []byte) error {
+	for {
+		piece := p[:min(len(p), linkPiece)]
+		l.mu.Unlock()
+		n, err := l.conn.Write(piece)
+		l.mu.Lock()
+		l.written += int64(n)
+		if l.blocked > 0 {
+			l.room.Broadcast()
+		}
+		if p = p[n:]; err != nil || len(p) == 0 {
+			return err
+		}
+		l.answered.Store(time.Now().UnixNano())
 	}
 }
 
@@ -248,9 +263,15 @@ func (l *link) fail() {
 	if len(left) > 0 || !errors.Is(cause, errClosing) {
 		l.g.meters.linkFailures.Inc()
 	}
-	for _, c := range left {
+	executed := -1 // up to here what was queued in a transaction may have been executed by its EXEC
+	for i, c := range left {
+		if c.start < written && !c.queued {
+			executed = i
+		}
+	}
+	for i, c := range left {
 		err := errUnknown
-		if c.start >= written || c.queued {
+		if c.start >= written || c.queued && i > executed {
 			err = errNotSent
 		}
 		l.g.answerFailed(c, l.remote, err)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,9 +17,11 @@ func (l *link) read() error {
 		return fmt.Errorf("handshake: %w", err)
 	}
 	if err := l.welcome(p); err != nil {
-		l.mu.Lock()
-		l.written = 0 // a refused handshake executes nothing of what came with it
-		l.mu.Unlock()
+		if errors.Is(err, errRefused) {
+			l.mu.Lock()
+			l.written = 0 // a refused handshake executes nothing of what came with it
+			l.mu.Unlock()
+		}
 		return err
 	}
 	defer l.flush()
@@ -46,9 +49,12 @@ func (l *link) read() error {
 
 // welcome reads "+OK role replid offset".
 func (l *link) welcome(p frame.Reply) error {
-	words := bytes.Fields(p.Text())
-	if p.IsError() || len(words) != 4 || string(words[0]) != "OK" {
+	if p.IsError() {
 		return fmt.Errorf("%w: %q", errRefused, p.Text())
+	}
+	words := bytes.Fields(p.Text())
+	if len(words) != 4 || string(words[0]) != "OK" {
+		return errFrame
 	}
 	offset, ok := frame.ParseInt(words[3])
 	if !ok {
@@ -61,7 +67,7 @@ func (l *link) welcome(p frame.Reply) error {
 
 func (l *link) position(replid *string, offset int64) {
 	l.replid, l.offset = replid, offset
-	l.remote.observe(replid, offset)
+	l.remote.at.raise(replid, offset)
 }
 
 func (l *link) receive(p frame.Reply) error {

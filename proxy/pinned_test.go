@@ -47,7 +47,7 @@ func TestTransactionsOverLinks(t *testing.T) {
 	c.want("UNWATCH", "OK")
 	c.want("MULTI", "OK")
 	c.want("SELECT 3", "QUEUED")
-	c.want("HELLO 3", "-ERR Command not allowed inside a transaction")
+	c.want("HELLO 3 SETNAME x", "-ERR Command not allowed inside a transaction")
 	c.want("EXEC", "-"+abortText)
 	c.want("GET k", "two")
 	c.want("MULTI", "OK")

@@ -68,14 +68,15 @@ func (s *session) newCall(w *work, req *command.Request, c class, t trait, d dec
 	k.proto, k.db, k.mute = s.proto, s.db, s.silent()
 	k.read = c == classRead && t&traitBlocking == 0 && d.kind != routePinned
 	k.blocks = t&traitBlocking != 0
-	k.retried = s.mode == readPrimary // no other copy would do
+	k.fresh = s.mode == readPrimary
+	k.retried = k.fresh // there is nowhere else
 	if k.read {
 		k.raw = append(k.raw[:0], req.Raw...)
 	}
 	if t&(traitNoKeys|traitTx) == 0 && s.g.view.Load().replicas {
 		var ok bool
 		k.keys, w.keys, ok = s.g.keysOf(k.keys[:0], w.keys, req.Spec, req.Args, s.db)
-		k.all = !ok
+		k.all = !ok || t&traitOtherDB != 0
 	}
 	return k
 }
@@ -192,7 +193,7 @@ func (s *session) replica(w *work, req *command.Request, c class, t trait, v *vi
 		var ok bool
 		w.hash, w.keys, ok = s.g.keysOf(w.hash[:0], w.keys, req.Spec, req.Args, s.db)
 		if ok {
-			need = s.g.ryw.need(0, w.hash)
+			need = s.g.ryw.need(w.hash)
 		} else {
 			need = s.g.ryw.needAll()
 		}

@@ -43,12 +43,12 @@ func route(c class, t trait, hasSelf bool, s sessionView, v *view) decision {
 	switch {
 	case c == classRefused:
 		return decision{routeNone, "", "refused: administration isn't done through the gateway"}
-	case s.pinned && !(c == classLocal && hasSelf):
-		return decision{routePinned, v.primary, "the session's WATCH or MULTI lives in a connection of its own"}
 	case c == classLocal && hasSelf:
 		return decision{routeSelf, v.self, "answered by the node"}
 	case t&(traitSubscribe|traitUnsubscribe) != 0:
 		return routeSubscription(v)
+	case s.pinned:
+		return decision{routePinned, v.primary, "the session's WATCH or MULTI lives in a connection of its own"}
 	case t&traitHere != 0 && v.hasStore:
 		return decision{routeStore, v.self, "asks about this node's own store"}
 	case c == classRead && t&traitBlocking != 0:

@@ -129,21 +129,15 @@ func (t *ryw) idle(replid string, applied int64) bool {
 	return r == nil || applied >= t.highest.Load() && *r == replid
 }
 
-// need is the offset that a copy must have reached before it may answer for the keys.
-func (t *ryw) need(applied int64, keys []uint64) int64 {
+// need is the offset that a copy must have reached before it may answer for the keys. It leaves the entries to sweep:
+// a reader's copy may be of another history by now.
+func (t *ryw) need(keys []uint64) int64 {
 	n := t.floor.Load()
 	for _, k := range keys {
 		s := &t.shards[k%rywShards]
 		s.mu.Lock()
-		o, ok := s.keys[k]
-		if ok && o <= applied {
-			delete(s.keys, k)
-			t.count.Add(-1)
-		}
+		n = max(n, s.keys[k])
 		s.mu.Unlock()
-		if ok {
-			n = max(n, o)
-		}
 	}
 	return n
 }
@@ -161,7 +155,12 @@ func (t *ryw) history() string {
 
 // sweep frees what the replica has passed.
 func (t *ryw) sweep(replid string, applied int64) {
-	if t.count.Load() == 0 || t.history() != replid {
+	if t.count.Load() == 0 {
+		return
+	}
+	t.restart.RLock()
+	defer t.restart.RUnlock()
+	if t.history() != replid {
 		return
 	}
 	for i := range t.shards {

@@ -144,7 +144,7 @@ func TestTableIsBounded(t *testing.T) {
 	if n := table.count.Load(); n > rywShards*rywPerShard {
 		t.Errorf("%d entries", n)
 	}
-	if table.need(0, []uint64{12345}) == 0 {
+	if table.need([]uint64{12345}) == 0 {
 		t.Error("keys that found no room aren't covered by the floor")
 	}
 	table.sweep(id, 1<<40)
@@ -172,7 +172,7 @@ func BenchmarkRYWLookup(b *testing.B) {
 		keys := make([]uint64, 1)
 		for b.Loop() {
 			keys[0] = t.hash(0, key)
-			t.need(50, keys)
+			t.need(keys)
 		}
 	})
 }

@@ -221,15 +221,17 @@ func (s *session) protocolError(w *work, err error) {
 // handle routes one command. What it is given aliases the reader's buffer: valid until the next Fill.
 func (s *session) handle(w *work, req *command.Request) {
 	e := s.g.table.of(req.Spec)
-	if req.Spec == nil && !s.tx.open && equalFold(req.Args[0], "respmesh") {
-		e = &s.g.table.respmesh
-		req.Spec = s.g.table.container
-	}
-	if !s.authed && !(req.Spec != nil && req.Is(command.FlagNoAuth)) {
-		if command.IsHTTP(req.Args) {
+	if req.Spec == nil {
+		switch {
+		case equalFold(req.Args[0], "respmesh"):
+			e = &s.g.table.respmesh
+			req.Spec = s.g.table.container
+		case command.IsHTTP(req.Args): // a browser was made to send this; what follows may be commands
 			s.leave = true
 			return
 		}
+	}
+	if !s.authed && !(req.Spec != nil && req.Is(command.FlagNoAuth)) {
 		s.reply(w, frame.AppendError(s.begin(w), "NOAUTH Authentication required."))
 		return
 	}
@@ -258,6 +260,9 @@ func (s *session) handle(w *work, req *command.Request) {
 	}
 	d := route(c, t, e.self != nil, sv, v)
 	w.tally.add(c, d.kind)
+	if c == classRead && s.last != nil && d.kind == routeStore && !s.behindReads(w, d.node) {
+		return
+	}
 	switch d.kind {
 	case routeSelf:
 		s.execute(w)
@@ -278,10 +283,22 @@ func (s *session) handle(w *work, req *command.Request) {
 			s.blockRemote(w, req, c, t, d)
 		case s.tx.pin.live():
 			s.forward(w, req, c, t, d)
+		case sv.pinned: // lost this moment
+			s.nowhere(w, req, c, v)
 		default:
 			s.reply(w, frame.AppendError(s.begin(w), "ERR "+req.Name+" is not available on a node without a copy"))
 		}
 	}
+}
+
+// behindReads waits for the reads in flight on another node: they may show more than the copy here has, and then
+// the read at hand must know. It costs no time, since the replies keep their order anyway. False: the client is gone.
+func (s *session) behindReads(w *work, node string) bool {
+	if s.last.remote.node == node {
+		return true
+	}
+	s.commit(w)
+	return s.settle()
 }
 
 // begin is where the session's next own reply is appended, after those of the batch.

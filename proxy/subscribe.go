@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"sync/atomic"
 
 	"respmesh/resp/command"
 	"respmesh/resp/frame"
@@ -13,6 +14,30 @@ type subscriptions struct {
 	n      int // as the last confirmation said, or as sent
 	remote *link
 	names  map[string]struct{} // remote: kind and name of what was subscribed to
+	asked  int64               // remote: confirmations to come since the link was opened
+	came   *confirmations      // remote
+}
+
+// confirmations counts those that came over a link.
+type confirmations struct {
+	n    atomic.Int64
+	more chan struct{} // has room for one: n grew
+}
+
+func (c *confirmations) add(push []byte) {
+	kind := false
+	frame.Reply{Raw: push}.Each(func(v frame.Reply) bool {
+		kind = bytes.HasSuffix(v.Text(), []byte("subscribe"))
+		return false
+	})
+	if !kind {
+		return
+	}
+	c.n.Add(1)
+	select {
+	case c.more <- struct{}{}:
+	default:
+	}
 }
 
 // restricts says whether RESP2's subscriber mode forbids the command.
@@ -40,12 +65,15 @@ func (b *subscriptions) close() {
 		b.remote.close(errClosing)
 		b.remote = nil
 	}
-	b.n, b.names = 0, nil
+	*b = subscriptions{}
 }
 
 // subscribeHere executes a command of the SUBSCRIBE family on the local store.
 func (s *session) subscribeHere(w *work, req *command.Request, t trait) {
-	s.execute(w)
+	s.commit(w)
+	if s.last != nil && !s.settle() { // lest messages overtake the confirmation
+		return
+	}
 	if t&traitSubscribe != 0 {
 		s.out.holdPushes()
 	}
@@ -78,13 +106,17 @@ func confirmed(out []byte) (n int, ok bool) {
 	return n, ok
 }
 
-// subscribeRemote sends a command of the SUBSCRIBE family to another node. Its confirmations come as pushes.
+// subscribeRemote sends a command of the SUBSCRIBE family to another node. Its confirmations come as pushes, which take
+// no place in the order of replies: what came before must be answered, and what comes after waits for them.
 func (s *session) subscribeRemote(w *work, req *command.Request, t trait, d decision) {
 	if !req.ArityOK(len(req.Args)) {
 		s.reply(w, frame.AppendError(s.begin(w), command.ArityError(req.Spec)))
 		return
 	}
 	s.commit(w)
+	if s.last != nil && !s.settle() {
+		return
+	}
 	if s.sub.remote == nil && !s.listen(d.node) {
 		s.unforwarded(w, req, classPinned)
 		return
@@ -92,19 +124,30 @@ func (s *session) subscribeRemote(w *work, req *command.Request, t trait, d deci
 	s.sub.note(req, t)
 	if s.sub.remote.sendBare(req.Raw) != nil {
 		s.leave = true
+		return
+	}
+	for s.sub.came.n.Load() < s.sub.asked {
+		select {
+		case <-s.sub.came.more:
+		case <-s.ctx.Done():
+			s.leave = true
+			return
+		}
 	}
 }
 
 // listen opens the link whose pushes are the client's.
 func (s *session) listen(node string) bool {
-	proto := s.proto
+	proto, came := s.proto, &confirmations{more: make(chan struct{}, 1)}
 	s.g.linkMu.Lock()
 	l := s.g.dialLocked(node, 3, 0, true, func(l *link) {
 		l.onPush = func(p []byte) {
 			if proto == 2 {
-				p = downgrade(nil, p)
+				s.out.push(downgrade(nil, p))
+			} else {
+				s.out.push(p)
 			}
-			s.out.push(p)
+			came.add(p)
 		}
 		// Subscriptions can't be moved without a gap: the client is told by the end of its connection.
 		l.onDown = func() { s.g.meters.cutLink.Inc(); s.out.cut(cutLocal) }
@@ -113,7 +156,7 @@ func (s *session) listen(node string) bool {
 	if l == nil {
 		return false
 	}
-	s.sub.remote = l
+	s.sub.remote, s.sub.came = l, came
 	return true
 }
 
@@ -127,6 +170,7 @@ func (b *subscriptions) note(req *command.Request, t trait) {
 	case "subscribe", "unsubscribe":
 		kind = "c"
 	}
+	confirmed := max(1, len(req.Args)-1) // one each; for none one that says so
 	switch {
 	case t&traitSubscribe != 0:
 		for _, a := range req.Args[1:] {
@@ -137,13 +181,16 @@ func (b *subscriptions) note(req *command.Request, t trait) {
 			delete(b.names, kind+string(a))
 		}
 	default:
+		before := len(b.names)
 		for name := range b.names {
 			if name[:1] == kind {
 				delete(b.names, name)
 			}
 		}
+		confirmed = max(1, before-len(b.names))
 	}
 	b.n = len(b.names)
+	b.asked += int64(confirmed)
 }
 
 // downgrade turns a push into what RESP2 has for it.

@@ -36,6 +36,9 @@ const (
 	traitNoKeys                        // changes no key although it isn't a read (PUBLISH)
 	traitSelect                        //
 	traitCached                        // runs what only the primary may have been given (EVALSHA_RO)
+	traitHello                         //
+	traitSelf                          // the gateway's own, known to no store (RESPMESH)
+	traitOtherDB                       // changes a key of another database index than the session's (MOVE, COPY)
 )
 
 const traitTx = traitMulti | traitExec | traitDiscard | traitWatch | traitUnwatch
@@ -69,7 +72,7 @@ func (t *table) of(s *command.Spec) *entry {
 func newTable() *table {
 	t := &table{unknown: entry{class: classPrimaryOnly}}
 	self := selfFuncs()
-	t.respmesh = entry{class: classLocal, self: explain}
+	t.respmesh = entry{class: classLocal, traits: traitSelf, self: explain}
 	t.container = &command.Spec{Name: "respmesh", Arity: -2, Class: command.Local}
 	for s := range command.All() {
 		e := &t.entries[s.ID]
@@ -122,6 +125,10 @@ func traitsOf(s *command.Spec) trait {
 		return traitHere | traitNoKeys
 	case "xread", "xreadgroup":
 		return traitBlockOption
+	case "hello":
+		return traitHello
+	case "move", "copy":
+		return traitOtherDB
 	case "evalsha_ro":
 		return traitCached
 	case "monitor":

@@ -23,9 +23,10 @@ type tx struct {
 	lost     bool
 	spoiled  bool // the gateway refused a command: EXEC must fail
 	pin      pin
-	keys     []uint64 // that EXEC will have changed
+	keys     []uint64 // that EXEC will have changed or shown
 	all      bool
 	db       int // selected within the transaction; -1: none
+	proto    int // of a HELLO within the transaction; 0: none
 }
 
 // pin is the session's own link to the primary, if it has one.
@@ -63,7 +64,7 @@ func (s *session) transaction(w *work, req *command.Request, e *entry) bool {
 		s.reply(w, frame.AppendError(s.begin(w), command.ArityError(req.Spec)))
 		return true
 	}
-	if t.open && req.Spec != nil && req.Name == "hello" { // the protocol is the session's, not the transaction's
+	if t.open && t.refuses(req, e) {
 		s.reply(w, frame.AppendError(s.begin(w), "ERR Command not allowed inside a transaction"))
 		t.spoil()
 		if t.here {
@@ -85,6 +86,41 @@ func (s *session) transaction(w *work, req *command.Request, e *entry) bool {
 	return true
 }
 
+// refuses says whether a command can't be part of a transaction: the subscriptions, which answer with several frames
+// where EXEC announces one, HELLO with a password or a name, which are the session's, and the gateway's own command.
+func (t *tx) refuses(req *command.Request, e *entry) bool {
+	return e.is(traitSubscribe|traitUnsubscribe) || e.is(traitHello) && len(req.Args) > 2 || e.is(traitSelf)
+}
+
+// note follows what a queued command will do to the session when EXEC executes it.
+func (t *tx) note(s *session, req *command.Request, e *entry) {
+	switch {
+	case e.is(traitSelect):
+		if n, ok := s.database(req.Args); ok {
+			t.db = n
+		}
+	case e.is(traitHello) && len(req.Args) == 2:
+		if n, ok := frame.ParseInt(req.Args[1]); ok && (n == 2 || n == 3) {
+			t.proto = int(n)
+		}
+	}
+}
+
+// changes says whether EXEC will change the session.
+func (t *tx) changes() bool { return t.db >= 0 || t.proto != 0 }
+
+// take has the session follow what EXEC executed, and says in what state the connection is that executed it.
+func (t *tx) take(s *session, proto, db *int) {
+	if t.db >= 0 {
+		s.db, *db = t.db, t.db
+		s.seenDB.Store(int32(t.db))
+	}
+	if t.proto != 0 {
+		*proto = t.proto
+		s.setProto(t.proto)
+	}
+}
+
 // transactionHere passes everything to the local store's connection.
 func (s *session) transactionHere(w *work, req *command.Request, e *entry, v *view) {
 	t := &s.tx
@@ -96,19 +132,16 @@ func (s *session) transactionHere(w *work, req *command.Request, e *entry, v *vi
 		s.reply(w, frame.AppendError(s.begin(w), "NOPERM this user has no permissions to run the '"+req.Name+"' command"))
 		s.abortHere()
 		return
-	case t.open && e.is(traitSelect):
-		if n, ok := s.database(req.Args); ok {
-			t.db = n
-		}
+	case t.open && e.is(traitSelect|traitHello):
+		t.note(s, req, e)
 	case t.open && (e.is(traitExec) || e.is(traitDiscard)) && len(req.Args) == 1:
-		db := t.db
+		ended := *t
 		*t = tx{}
-		if db >= 0 {
+		if ended.changes() {
 			s.execute(w)
 			out := s.sc.Do(s.ctx, nil, []command.Request{*req})
-			if e.is(traitExec) && len(out) > 1 && out[0] == '*' && out[1] != '-' {
-				s.db, s.scDB = db, db
-				s.seenDB.Store(int32(db))
+			if e.is(traitExec) && executed(out) {
+				ended.take(s, &s.scProto, &s.scDB)
 			}
 			if !s.silent() {
 				w.out = append(w.out, out...)
@@ -118,6 +151,9 @@ func (s *session) transactionHere(w *work, req *command.Request, e *entry, v *vi
 	}
 	s.local(w, req, e.class, e.traits, v)
 }
+
+// executed says whether EXEC's reply has the commands' replies.
+func executed(exec []byte) bool { return len(exec) > 1 && exec[0] == '*' && exec[1] != '-' }
 
 // abortHere makes the local store refuse the EXEC to come: it is sent a command that doesn't exist.
 func (s *session) abortHere() { quiet(s.ctx, s.sc, "respmesh-refused") }
@@ -170,9 +206,6 @@ func (s *session) insideMulti(w *work, req *command.Request, e *entry, v *view) 
 	case e.class == classRefused:
 		t.spoil()
 		s.reply(w, frame.AppendError(s.begin(w), "NOPERM this user has no permissions to run the '"+req.Name+"' command"))
-	case e.is(traitSubscribe | traitUnsubscribe):
-		t.spoil()
-		s.reply(w, frame.AppendError(s.begin(w), "ERR Command not allowed inside a transaction"))
 	case ends && e.is(traitExec) && t.spoiled && !t.lost:
 		discard := request("DISCARD")
 		if !s.pinned(w, &discard, e, func(k *call) { k.replace = frame.AppendError(nil, abortText) }) {
@@ -180,14 +213,14 @@ func (s *session) insideMulti(w *work, req *command.Request, e *entry, v *view) 
 		}
 		s.unpin()
 	case ends:
-		var executed atomic.Bool
+		var done atomic.Bool
 		sent := s.pinned(w, req, e, func(k *call) {
 			if e.is(traitExec) {
 				k.queued = false
 				k.keys = append(k.keys[:0], t.keys...)
 				k.all = t.all
-				if t.db >= 0 {
-					k.tap = func(reply []byte) { executed.Store(reply[0] == '*' && reply[1] != '-') }
+				if t.changes() {
+					k.tap = func(reply []byte) { done.Store(executed(reply)) }
 				}
 			}
 		})
@@ -195,21 +228,20 @@ func (s *session) insideMulti(w *work, req *command.Request, e *entry, v *view) 
 			s.reply(w, frame.AppendError(s.begin(w), abortText))
 		} else if !sent {
 			s.reply(w, frame.AppendSimple(s.begin(w), "OK"))
-		} else if e.is(traitExec) && t.db >= 0 && s.settle() && executed.Load() {
-			s.db, t.pin.l.db = t.db, t.db // SELECT took effect with EXEC
-			s.seenDB.Store(int32(t.db))
+		} else if e.is(traitExec) && t.changes() && s.settle() && done.Load() {
+			t.take(s, &t.pin.l.proto, &t.pin.l.db)
 		}
 		s.unpin()
 	default:
-		if e.is(traitSelect) {
-			if n, ok := s.database(req.Args); ok {
-				t.db = n
+		t.note(s, req, e)
+		if !e.is(traitNoKeys | traitTx) { // reads too: what they show mustn't go back
+			db := s.db
+			if t.db >= 0 {
+				db = t.db
 			}
-		}
-		if e.class != classRead && !e.is(traitNoKeys|traitTx) {
 			var ok bool
-			t.keys, w.keys, ok = s.g.keysOf(t.keys, w.keys, req.Spec, req.Args, max(t.db, s.db))
-			t.all = t.all || !ok && e.class != classLocal || len(t.keys) > maxTxKeys
+			t.keys, w.keys, ok = s.g.keysOf(t.keys, w.keys, req.Spec, req.Args, db)
+			t.all = t.all || !ok && e.class != classLocal || e.is(traitOtherDB) || len(t.keys) > maxTxKeys
 			if len(t.keys) > maxTxKeys {
 				t.keys = t.keys[:0]
 			}
@@ -246,13 +278,18 @@ func (s *session) pinned(w *work, req *command.Request, e *entry, with func(*cal
 	return true
 }
 
-// unpin ends the transaction. The link is used again once everything sent over it was answered.
+// unpin ends the transaction. The link is used again once everything sent over it was answered, unless the client has
+// gone: then what ends the transaction may not have been sent.
 func (s *session) unpin() {
 	l := s.tx.pin.l
 	s.kick()
 	keys := s.tx.keys[:0]
 	s.tx = tx{keys: keys}
-	if l != nil {
+	switch {
+	case l == nil:
+	case s.leave:
+		l.close(errClosing)
+	default:
 		l.whenIdle(s.g.givePinned)
 	}
 }

@@ -12,20 +12,9 @@ type remote struct {
 	node   string
 	region string
 	usable atomic.Bool
-	offset atomic.Int64 // highest seen of history *replid
-	replid atomic.Pointer[string]
+	at     position     // where it was last
 	heard  atomic.Int64 // unix ms when it last heard the primary; 0: never
 	asking atomic.Bool  // a STATUS is on its way
-}
-
-// observe notes a position that came over a link.
-func (r *remote) observe(replid *string, offset int64) {
-	if old := r.replid.Load(); old == nil || old != replid && *old != *replid {
-		r.replid.Store(replid)
-		r.offset.Store(offset)
-		return
-	}
-	raise(&r.offset, offset)
 }
 
 func raise(a *atomic.Int64, to int64) {
