@@ -20,6 +20,7 @@ import (
 	"respmesh/mesh/wan"
 	"respmesh/netconf"
 	"respmesh/proxy"
+	"respmesh/store/aof"
 )
 
 // readyTimeout bounds the start of `dev`: the first sync over the slowest path takes under two seconds.
@@ -42,7 +43,8 @@ type DevOptions struct {
 	WAN         string // "world" or "none"
 	Port, HTTP  int    // 0: free ones
 	Listen      []string
-	Data        string // empty: a temporary directory
+	Data        string // empty: a temporary directory, and no data in it
+	AppendFsync string // "always", "everysec" (also if empty) or "no": when what is kept in Data is brought to the disk
 	TUN         bool
 	Password    string
 	Version     string
@@ -55,6 +57,7 @@ type Dev struct {
 	opts     DevOptions
 	data     string
 	keep     bool // the data directory is the user's
+	fsync    aof.Policy
 	started  time.Time
 	registry *netconf.Registry
 	relay    *wan.Relay
@@ -108,7 +111,7 @@ func StartDev(ctx context.Context, o DevOptions) (_ *Dev, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	d := &Dev{opts: o, started: time.Now(), metrics: prometheus.NewRegistry(), endpoints: make(map[[2]string]netip.AddrPort)}
+	d := &Dev{opts: o, fsync: o.fsync(), started: time.Now(), metrics: prometheus.NewRegistry(), endpoints: make(map[[2]string]netip.AddrPort)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close(ctx))
@@ -192,6 +195,12 @@ func (o *DevOptions) check() error {
 	if o.WAN != "world" && o.WAN != "none" {
 		return Usagef("--wan: %q is neither world nor none", o.WAN)
 	}
+	if _, err := aof.ParsePolicy(o.AppendFsync); err != nil && o.AppendFsync != "" {
+		return Usagef("--appendfsync: %v", err)
+	}
+	if o.AppendFsync != "" && o.Data == "" {
+		return Usagef("--appendfsync is about what --data keeps; give --data too")
+	}
 	if o.Port < 0 || o.Port+len(o.Regions)-1 > 65535 {
 		return Usagef("--port: %d is out of range; with %d regions it may be at most %d", o.Port, len(o.Regions), 65536-len(o.Regions))
 	}
@@ -214,6 +223,20 @@ func (o *DevOptions) check() error {
 		return checkTUN()
 	}
 	return nil
+}
+
+// fsync is the policy of checked options.
+func (o *DevOptions) fsync() aof.Policy {
+	policy, _ := aof.ParsePolicy(o.AppendFsync)
+	return policy
+}
+
+// kept is the directory for a node's data: none if it wouldn't outlive this process.
+func (d *Dev) kept(dir string) string {
+	if !d.keep {
+		return ""
+	}
+	return dir
 }
 
 // openData makes the data directory.
@@ -253,7 +276,7 @@ func (d *Dev) openNodes() error {
 			Endpoint: func(other string) netip.AddrPort { return d.endpoints[[2]string{name, other}] },
 			Local:    func(netconf.Database) []net.Listener { return d.takeListeners(i) },
 			Password: func(netconf.Database) string { return d.opts.Password },
-			Data:     dir, Version: d.opts.Version, Metrics: metrics, Log: d.opts.Log,
+			Data:     d.kept(dir), Fsync: d.fsync, Version: d.opts.Version, Metrics: metrics, Log: d.opts.Log,
 		})
 		if err != nil {
 			return err

@@ -27,6 +27,7 @@ import (
 	"respmesh/netconf/dns"
 	"respmesh/proxy"
 	"respmesh/resp/frame"
+	"respmesh/store/aof"
 )
 
 // Ports on the mesh.
@@ -46,7 +47,8 @@ type Options struct {
 	Endpoint func(node string) netip.AddrPort
 	// Local gives further listeners for a database's Redis clients, beside its service address. The node closes them.
 	Local   func(db netconf.Database) []net.Listener
-	Data    string // directory for snapshots; empty keeps nothing
+	Data    string // directory for what primaries keep; empty keeps nothing
+	Fsync   aof.Policy
 	Version string
 	Metrics *proxy.Metrics
 	Log     *slog.Logger

@@ -29,8 +29,8 @@ func newDev() *cobra.Command {
 them and, unless --wan none, the real delay between their places.
 
 Each region answers Redis clients on a port of its own: the first on --port, the
-next on --port + 1, and so on. The data is in memory; with --data a snapshot is
-written at exit and read at the next start.`,
+next on --port + 1, and so on. The data is in memory; with --data the primary
+also keeps it on disk, in an append-only file, and loads it at the next start.`,
 		Example: `  respmesh dev
   respmesh dev --regions mad,ams,nrt,syd --replicas mad,nrt
   respmesh dev --wan none --json`,
@@ -58,6 +58,7 @@ written at exit and read at the next start.`,
 	f.IntVar(&opts.Port, "port", 16379, "port of the first region; 0 picks free ones")
 	f.IntVar(&opts.HTTP, "http", 17379, "port for status, metrics and health; 0 picks a free one")
 	f.StringVar(&opts.Data, "data", "", "data directory (default: a temporary one, removed at exit)")
+	f.StringVar(&opts.AppendFsync, "appendfsync", "", "with --data, when a write is brought to the disk: always (before it is answered), everysec or no (default: everysec)")
 	f.StringSliceVar(&opts.Listen, "listen", []string{"::1", "127.0.0.1"}, "addresses to listen on")
 	f.BoolVar(&opts.TUN, "tun", false, "join the private network from this host through a TUN device (needs root)")
 	f.StringVar(&opts.Password, "password", "", "password that clients must give; $RESPMESH_PASSWORD keeps it out of the process list (default: none)")
