@@ -4,14 +4,19 @@ import (
 	"errors"
 	"net"
 	"os"
+	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 )
 
 // tcpConn and udpConn are gonet's connections with the errors of package net: a deadline that has passed is
 // os.ErrDeadlineExceeded, which is how callers tell it from a broken connection. gonet has a type of its own.
 type (
-	tcpConn struct{ *gonet.TCPConn }
+	tcpConn struct {
+		*gonet.TCPConn
+		ep tcpip.Endpoint
+	}
 	udpConn struct{ *gonet.UDPConn }
 )
 
@@ -23,6 +28,13 @@ func (c tcpConn) Read(p []byte) (int, error) {
 func (c tcpConn) Write(p []byte) (int, error) {
 	n, err := c.TCPConn.Write(p)
 	return n, netError(err)
+}
+
+// SetLinger is what [net.TCPConn.SetLinger] is: after 0, Close forgets what wasn't sent or acknowledged yet. Otherwise
+// it is still delivered when the path heals, however late.
+func (c tcpConn) SetLinger(sec int) error {
+	c.ep.SocketOptions().SetLinger(tcpip.LingerOption{Enabled: sec >= 0, Timeout: time.Duration(max(sec, 0)) * time.Second})
+	return nil
 }
 
 func (c udpConn) Read(p []byte) (int, error) {

@@ -151,6 +151,10 @@ func (l *link) close(cause error) {
 	}
 	l.state, l.cause = linkDown, cause
 	if l.conn != nil {
+		// What is still underway mustn't arrive once the path has healed: newer writes may have been executed by then.
+		if c, ok := l.conn.(interface{ SetLinger(sec int) error }); ok {
+			c.SetLinger(0)
+		}
 		l.conn.Close()
 	}
 	l.cancel()
