@@ -16,7 +16,7 @@ func report(w io.Writer, b *bench, redisVersion string, replica dev.Region, writ
 	if args != "" {
 		command += " ARGS=\"" + args + "\""
 	}
-	fmt.Fprintf(w, "`%s`: redis-server %s, %d connections, %d-byte values, %d repeats of %.0f s, alternating; %d cores, %s/%s.\n",
+	fmt.Fprintf(w, "`%s`: redis-server %s, %d connections, %d-byte values, %d repeats of %g s, alternating; %d cores, %s/%s.\n",
 		command, redisVersion, b.clients, b.size, b.repeats, b.seconds, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
 	fmt.Fprintf(w, "Median requests per second (lowest – highest), × the median of redis-server. The round trip from %s to the primary is %.0f ms.\n\n",
 		replica.Code, replica.RTT)
