@@ -345,3 +345,19 @@ func TestSlowWriteIsNoStall(t *testing.T) {
 	c := connect(t, addr)
 	c.want("SET k "+strings.Repeat("x", 8*linkPiece), "OK")
 }
+
+// A big reply doesn't hold up other sessions' writes.
+func TestBigReplyHoldsUpNoWrite(t *testing.T) {
+	h := newHouse(t, "a", "b-")
+	m := h.mesh("b")
+	g, addr := h.gateway("b", m, func(o *Options) { o.LinksPerNode = 1 })
+	reader, writer := connect(t, addr), connect(t, addr)
+	open := h.stores["a"].gate("get") // as if the link were busy with the reply
+	reader.send("GET big")
+	eventually(t, "read in flight", func() bool { return g.inFlightForTest() == 1 })
+	writer.want("SET k v", "OK")
+	writer.send("GET k", "SET k w", "GET k") // on one link, in order
+	open()
+	writer.wants("v", "OK", "w")
+	reader.wants("nil")
+}

@@ -132,7 +132,7 @@ func (g *Gateway) readStale(c *call, v *view) bool {
 }
 
 func (g *Gateway) resend(c *call, node string) bool {
-	l := g.shared(node, c.proto, c.db, 0)
+	l := g.shared(linkKey{node: node, proto: c.proto, db: c.db, read: true})
 	if l == nil || l.send(c, c.raw) != nil {
 		return false
 	}
@@ -204,7 +204,7 @@ func (g *Gateway) ask(t *Topology, v *view) {
 		if !r.asking.CompareAndSwap(false, true) {
 			continue
 		}
-		l := g.shared(m.Node, 2, 0, 0)
+		l := g.shared(linkKey{node: m.Node, proto: 2})
 		if l == nil {
 			r.usable.Store(false)
 			r.asking.Store(false)

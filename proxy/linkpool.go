@@ -5,11 +5,13 @@ import (
 	"time"
 )
 
-// linkKey names the shared links of one kind: n tells them apart.
+// linkKey names the shared links of one kind: n tells them apart. Reads have links of their own, since a reply may be
+// big: writes, of which many are wanted soon, don't wait behind it.
 type linkKey struct {
 	node  string
 	proto int
 	db    int
+	read  bool
 	n     int
 }
 
@@ -18,14 +20,14 @@ const redialAfter = 100 * time.Millisecond
 
 // shared returns a shared link of a kind, dialled now if there is none; nil: the node can't be reached. The same n
 // gives the same link as long as that lives.
-func (g *Gateway) shared(node string, proto, db, n int) *link {
-	k := linkKey{node, proto, db, n % g.opt.LinksPerNode}
+func (g *Gateway) shared(k linkKey) *link {
+	k.n %= g.opt.LinksPerNode
 	g.linkMu.Lock()
 	defer g.linkMu.Unlock()
 	if l := g.links[k]; l != nil && l.alive() {
 		return l
 	}
-	if l := g.dialLocked(node, proto, db, false, nil); l != nil {
+	if l := g.dialLocked(k.node, k.proto, k.db, false, nil); l != nil {
 		g.links[k] = l
 		return l
 	}
@@ -119,7 +121,8 @@ func (g *Gateway) warm(v *view) {
 		return
 	}
 	for n := range g.opt.LinksPerNode {
-		g.shared(v.primary, 2, 0, n)
+		g.shared(linkKey{node: v.primary, proto: 2, n: n})
+		g.shared(linkKey{node: v.primary, proto: 2, n: n, read: true})
 	}
 	g.linkMu.Lock()
 	defer g.linkMu.Unlock()

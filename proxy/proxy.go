@@ -130,7 +130,7 @@ type Options struct {
 	Databases     int           // what SELECT accepts; default 16
 	MaxSessions   int           // default 10000
 	OutputLimit   int           // bytes a client may leave untaken before it is cut; default 256 MiB
-	LinksPerNode  int           // shared links per (node, protocol, database index); default 2
+	LinksPerNode  int           // shared links per (node, protocol, database index), for reads and for the rest each; default 2
 	Limits        frame.Limits  // of commands; default frame.DefaultLimits
 	Version       string        // in HELLO; default 7.0.15
 	DialTimeout   time.Duration // default 1 s

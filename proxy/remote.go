@@ -19,7 +19,7 @@ func (s *session) forward(w *work, req *command.Request, c class, t trait, d dec
 			s.exclusive(w, req, c, t, d, false)
 			return
 		}
-		l = s.shared(d.node)
+		l = s.shared(d.node, c == classRead)
 	}
 	if l == nil {
 		s.unforwarded(w, req, c)
@@ -32,13 +32,23 @@ func (s *session) forward(w *work, req *command.Request, c class, t trait, d dec
 	s.send(l, s.newCall(w, req, c, t, d), req.Raw)
 }
 
-// shared is the session's link to a node: always the same, as long as it lives.
-func (s *session) shared(node string) *link {
-	if l := s.link; l != nil && l.remote.node == node && l.proto == s.proto && l.db == s.db && l.alive() {
-		return l
+// shared is the session's link to a node, for reads or for the rest: always the same, as long as it lives. What
+// follows a command in flight takes the same link as that, and so needn't wait for its answer.
+func (s *session) shared(node string, read bool) *link {
+	fits := func(l *link) bool {
+		return l != nil && !l.pinned && l.remote.node == node && l.proto == s.proto && l.db == s.db && l.alive()
 	}
-	s.link = s.g.shared(node, s.proto, s.db, int(s.id))
-	return s.link
+	if fits(s.last) {
+		return s.last
+	}
+	l := &s.links[0]
+	if read {
+		l = &s.links[1]
+	}
+	if !fits(*l) {
+		*l = s.g.shared(linkKey{node, s.proto, s.db, read, int(s.id)})
+	}
+	return *l
 }
 
 // unforwarded answers what couldn't even be queued. A read is served from the local copy if there is one.

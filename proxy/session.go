@@ -40,10 +40,10 @@ type session struct {
 	tx      tx
 	sub     subscriptions
 
-	batch  int   // how many commands the local store executes at once: fewer where replies are big
-	last   *link // where the forwarded commands in flight are
-	link   *link // the shared link used last
-	kickme bool  // last has commands that weren't kicked
+	batch  int      // how many commands the local store executes at once: fewer where replies are big
+	last   *link    // where the forwarded commands in flight are
+	links  [2]*link // the shared links used last: [1] for reads, [0] for the rest
+	kickme bool     // last has commands that weren't kicked
 
 	mu      sync.Mutex // guards what CLIENT LIST of other sessions reads
 	name    string
