@@ -403,3 +403,33 @@ func (c *chaos) staleReads(region string) int64 {
 	}
 	return 0
 }
+
+// A client that waits in a region which is cut off is told so, and takes no element with it.
+func TestCutOffClientTakesNothing(t *testing.T) {
+	d := startDev(t, options(t))
+	c := &chaos{t: t, d: d}
+	v := c.dial(2)
+	defer v.conn.Close()
+	told := make(chan string)
+	go func() {
+		reply, err := v.do("BLPOP queue 0")
+		told <- fmt.Sprint(reply, err)
+	}()
+	blocked := func(n int) func() bool {
+		return func() bool {
+			return strings.Contains(do(t, d, 0, "INFO", "clients"), fmt.Sprintf("blocked_clients:%d\r\n", n))
+		}
+	}
+	c.await("the client waits at the primary", errorWithin, blocked(1))
+	d.relay.Cut(nodeName("nrt"))
+	if reply := <-told; !strings.HasPrefix(reply, "-UNKNOWNOUTCOME ") {
+		t.Errorf("told %s", reply)
+	}
+	c.await("nobody waits at the primary", errorWithin, blocked(0))
+	do(t, d, 0, "RPUSH", "queue", "element")
+	d.relay.Heal(nodeName("nrt"))
+	c.await("recovery", recoverWithin, func() bool { return d.Healthy() == nil })
+	if got := do(t, d, 2, "LLEN", "queue"); got != "1" {
+		t.Errorf("%s elements", got)
+	}
+}

@@ -130,6 +130,7 @@ func (n *Node) Start(ctx context.Context, source Source) error {
 	}
 	n.wg.Go(func() { n.follow(ctx, changed) })
 	n.wg.Go(func() { n.kickReplicas(ctx) })
+	n.wg.Go(func() { n.endLostWaits(ctx) })
 	return nil
 }
 
@@ -326,6 +327,24 @@ func (n *Node) kickReplicas(ctx context.Context) {
 			}
 			if seen && before != now {
 				db.store.replica.Kick()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// endLostWaits has the commands of other nodes' clients that wait here end with the node they came from.
+func (n *Node) endLostWaits(ctx context.Context) {
+	for {
+		changed := n.prober.Changed()
+		topology, _ := n.source.Current()
+		for _, other := range topology.Nodes {
+			if _, reachable := n.prober.RTT(other.Addr); !reachable && other.Name != n.opts.Name {
+				n.links.Lost(other.Addr)
 			}
 		}
 		select {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,9 @@ type LinkServer struct {
 	opt   LinkOptions
 	log   *slog.Logger
 	table *table
+
+	mu      sync.Mutex
+	waiting map[*served]struct{} // links whose client waits in the store
 }
 
 // NewLinkServer makes a server; it has no state between calls of Serve.
@@ -27,7 +31,31 @@ func NewLinkServer(opt LinkOptions) *LinkServer {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	return &LinkServer{opt: opt, log: opt.Log, table: newTable()}
+	return &LinkServer{opt: opt, log: opt.Log, table: newTable(), waiting: make(map[*served]struct{})}
+}
+
+// Lost ends the links from a node that can't be reached any more, on which a client waits for something. The client is
+// told that the outcome is unknown, and what would be taken for it from now on would be lost to everybody.
+func (ls *LinkServer) Lost(node netip.Addr) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for l := range ls.waiting {
+		if at, err := netip.ParseAddrPort(l.conn.RemoteAddr().String()); err == nil && at.Addr().Unmap() == node {
+			l.cancel()
+		}
+	}
+}
+
+// wait notes that a link's client waits, until the function it returns is called.
+func (ls *LinkServer) wait(l *served) (end func()) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.waiting[l] = struct{}{}
+	return func() {
+		ls.mu.Lock()
+		defer ls.mu.Unlock()
+		delete(ls.waiting, l)
+	}
 }
 
 // Serve accepts links until ctx ends, then closes them and waits for their goroutines.
@@ -241,6 +269,7 @@ func (l *served) special(req *command.Request) bool {
 		if l.flush() != nil {
 			return true
 		}
+		defer l.ls.wait(l)()
 		ctx, cancel := context.WithCancel(l.ctx)
 		defer cancel()
 		stop := (&watcher{r: l.r, conn: l.conn}).start(cancel, func() bool { return false })

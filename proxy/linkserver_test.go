@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,31 @@ func TestPinnedLinkLeaves(t *testing.T) {
 		defer st.mu.Unlock()
 		return len(st.lists["0/l"]) > 0
 	})
+}
+
+// Nothing is taken from a list for a client behind a node that can't be reached, although its connection stands.
+func TestLostNodeLeaves(t *testing.T) {
+	st := newTiny(true)
+	ln := listen(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	ls := NewLinkServer(LinkOptions{Lookup: func(string, string) (Store, bool) { return st, true }})
+	go func() { defer close(done); ls.Serve(ctx, ln) }()
+	t.Cleanup(func() { cancel(); <-done })
+	c := connect(t, ln.Addr().String())
+	io.WriteString(c.conn, "RESPMESH LINK o/d 2 0 pinned\r\nBLPOP l 0\r\n")
+	c.wants("OK primary one 0")
+	eventually(t, "blocked", func() bool { return st.count("blpop") == 1 })
+	ls.Lost(netip.MustParseAddr("127.0.0.2")) // another
+	ls.Lost(netip.MustParseAddr("127.0.0.1"))
+	c.closed()
+	eventually(t, "nobody waits", func() bool { ls.mu.Lock(); defer ls.mu.Unlock(); return len(ls.waiting) == 0 })
+	quiet(context.Background(), st.NewConn(nil), "RPUSH", "l", "v")
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if len(st.lists["0/l"]) != 1 {
+		t.Error("the element is gone")
+	}
 }
 
 func TestReplicateHandsOver(t *testing.T) {
