@@ -131,6 +131,11 @@ func (x *call) argBitRange(args [][]byte, n int64, count bool) (r bitRange, ok b
 	if lo, ok = x.argInt(args[0]); !ok {
 		return r, false
 	}
+	if count && len(args) > 1 { // BITPOS looks at the unit first
+		if hi, ok = x.argInt(args[1]); !ok {
+			return r, false
+		}
+	}
 	inBits := false
 	if len(args) == 3 {
 		switch {

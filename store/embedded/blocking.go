@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -29,6 +30,9 @@ type waiter struct {
 	done    chan struct{}
 }
 
+// longestWait, in ms, is all that a time.Duration can hold: 292 years.
+const longestWait = int64(math.MaxInt64 / time.Millisecond)
+
 type readyKey struct {
 	db  int
 	key string
@@ -37,7 +41,7 @@ type readyKey struct {
 func (e *Engine) enqueue(x *call, k kind, timeout int64, keys [][]byte) *waiter {
 	w := &waiter{
 		c: x.c, spec: x.spec, args: x.args, raw: x.raw, dbIndex: x.dbIndex, proto: x.proto,
-		kind: k, timeout: time.Duration(timeout) * time.Millisecond, done: make(chan struct{}),
+		kind: k, timeout: time.Duration(min(timeout, longestWait)) * time.Millisecond, done: make(chan struct{}),
 	}
 	queues := e.waiting[x.dbIndex]
 	for _, key := range keys {

@@ -74,7 +74,12 @@ func (x *call) peek(key []byte) *object {
 		return nil
 	}
 	if ent.val.vol != 0 && x.expired(ent) {
-		x.lapsed = true
+		if x.spec.Is(command.FlagWrite) && !x.e.replica {
+			// Replicas, which believe the stream that all keys are alive, must come to the same result.
+			x.e.expireKey(x.dbIndex, ent)
+		} else {
+			x.lapsed = true
+		}
 		return nil
 	}
 	return &ent.val

@@ -183,7 +183,7 @@ func (c *Conn) run(dst []byte, reqs []command.Request) (out []byte, n int, w *wa
 	e.count(x)
 	c.active = x.now
 	out, w = x.out, x.blocked
-	x.out, x.args, x.raw, x.blocked = nil, nil, nil, nil
+	x.out, x.args, x.raw, x.db, x.blocked = nil, nil, nil, nil, nil // what an idle session would keep alive
 	return out, n, w
 }
 
@@ -318,8 +318,12 @@ func (c *Conn) applyLocked(req *command.Request) error {
 	e.ready = e.ready[:0] // a replica's sessions don't wait for keys
 	e.stats.commands.Add(1)
 	e.count(x)
-	x.args, x.raw, x.blocked = nil, nil, nil
-	return streamError(x.out, req)
+	x.args, x.raw, x.db, x.blocked = nil, nil, nil, nil
+	err := streamError(x.out, req)
+	if cap(x.out) > effectsKeep {
+		x.out = nil
+	}
+	return err
 }
 
 // streamError finds the error in the reply to a command of the stream, also inside EXEC's.

@@ -135,6 +135,27 @@ func (x *call) randomArgs(word string) (count int64, with, ok bool) {
 	return count, with, true
 }
 
+const (
+	// maxDraws and maxDrawn bound the reply to a negative count, for which one element may come as often as one likes.
+	maxDraws = 1 << 20
+	maxDrawn = 64 << 20
+)
+
+// draw replies n elements (n may be huge), each by emit; header opens the reply.
+func (x *call) draw(n int64, header func(n int), emit func()) {
+	start := len(x.out)
+	if n <= maxDraws {
+		header(int(n))
+		for ; n > 0 && len(x.out)-start <= maxDrawn; n-- {
+			emit()
+		}
+	}
+	if n > 0 {
+		x.out = x.out[:start]
+		x.err("ERR value is out of range, the reply would be too big")
+	}
+}
+
 // randomHeader opens the reply of n elements: flat in RESP2 when they have something with them.
 func (x *call) randomHeader(n int, with bool) {
 	if with && x.proto < 3 {

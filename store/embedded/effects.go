@@ -13,9 +13,10 @@ import (
 type effects struct {
 	sink Sink
 	buf  []byte
-	db   int // the database that the stream has selected, -1 unknown
-	n    int // effects in the unit under way
-	unit int // where the first of them begins in buf
+	db   int  // the database that the stream has selected
+	say  bool // the next effect starts with SELECT in any case
+	n    int  // effects in the unit under way
+	unit int  // where the first of them begins in buf
 }
 
 const (
@@ -46,9 +47,9 @@ func (f *effects) begin(db int) {
 	if f.n == 1 {
 		f.buf = slices.Insert(f.buf, f.unit, []byte(multiFrame)...)
 	}
-	if db != f.db {
+	if db != f.db || f.say {
 		f.buf = frame.AppendCommandString(f.buf, "SELECT", strconv.Itoa(db))
-		f.db = db
+		f.db, f.say = db, false
 	}
 	if f.n == 0 {
 		f.unit = len(f.buf)
@@ -77,4 +78,4 @@ func (f *effects) flush() {
 }
 
 // forget makes the next effect start with SELECT: a replica is about to begin with the stream here.
-func (f *effects) forget() { f.db = -1 }
+func (f *effects) forget() { f.say = true }

@@ -139,7 +139,7 @@ func New(opts Options) *Engine {
 		dbs:      make([]*keyspace, opts.Databases),
 		watched:  make([]map[string][]*watch, opts.Databases),
 		waiting:  make([]map[string][]*waiter, opts.Databases),
-		effects:  effects{sink: opts.Sink, db: -1},
+		effects:  effects{sink: opts.Sink, say: true},
 		replica:  opts.Replica,
 	}
 	for i := range e.dbs {
@@ -210,12 +210,14 @@ func (e *Engine) SetReplica(on bool) {
 	}
 	e.replica = on
 	e.effects.forget()
+	// The stream goes on where it is: from a primary that shares it, without a SELECT.
+	e.stream.discard()
 	if !on {
-		e.effects.sink = e.opts.Sink
-		e.stream.reset()
+		e.effects.sink, e.effects.db = e.opts.Sink, e.stream.db
 		return
 	}
-	e.effects.sink = nil
+	e.effects.flush()
+	e.effects.sink, e.stream.db = nil, e.effects.db
 	for _, queues := range e.waiting {
 		for len(queues) > 0 {
 			for _, q := range queues {

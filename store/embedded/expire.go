@@ -247,7 +247,7 @@ func ttlGeneric(x *call, base, unit int64) {
 		left = max(at-base, 0)
 	}
 	if unit == 1000 {
-		left = (left + 500) / 1000
+		left = left/1000 + (left%1000+500)/1000 // rounded, without overflow
 	}
 	x.int(left)
 }

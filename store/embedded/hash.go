@@ -310,16 +310,13 @@ func hrandfieldCommand(x *call) {
 		}
 	}
 	n := h.len()
-	take := int(min(max(count, -count), int64(n)))
 	if count < 0 {
-		take = int(-count)
+		x.draw(-count, func(n int) { x.randomHeader(n, with) }, func() { emit(h.random()) })
+		return
 	}
+	take := int(min(count, int64(n)))
 	x.randomHeader(take, with)
 	switch {
-	case count < 0:
-		for range take {
-			emit(h.random())
-		}
 	case h.big != nil && sparse(take, n):
 		seen := make(map[string]bool, take)
 		for len(seen) < take {

@@ -124,17 +124,26 @@ func (x *call) addExpiring(key []byte, p payload, at int64) {
 func (x *call) use(db int) { x.dbIndex, x.db = db, x.e.dbs[db] }
 
 // argDB reads a database's number.
-func (x *call) argDB(b []byte, notInt string) (int, bool) {
+func (x *call) argDB(b []byte) (int, bool) {
+	n, ok := x.argInt32(b, errNotInt)
+	return n, ok && x.inRange(n)
+}
+
+func (x *call) argInt32(b []byte, notInt string) (int, bool) {
 	n, ok := frame.ParseInt(b)
-	switch {
-	case !ok || n < math.MinInt32 || n > math.MaxInt32:
+	if !ok || n < math.MinInt32 || n > math.MaxInt32 {
 		x.err(notInt)
-		return 0, false
-	case n < 0 || n >= int64(len(x.e.dbs)):
-		x.err("ERR DB index is out of range")
 		return 0, false
 	}
 	return int(n), true
+}
+
+func (x *call) inRange(db int) bool {
+	if db < 0 || db >= len(x.e.dbs) {
+		x.err("ERR DB index is out of range")
+		return false
+	}
+	return true
 }
 
 const errSameObject = "ERR source and destination objects are the same"
@@ -148,7 +157,7 @@ func copyCommand(x *call) {
 		case is(x.args[i], "DB") && i+1 < len(x.args):
 			i++
 			var ok bool
-			if to, ok = x.argDB(x.args[i], errNotInt); !ok {
+			if to, ok = x.argDB(x.args[i]); !ok {
 				return
 			}
 		default:
@@ -183,7 +192,7 @@ func copyCommand(x *call) {
 
 func moveCommand(x *call) {
 	from := x.dbIndex
-	to, ok := x.argDB(x.args[2], errNotInt)
+	to, ok := x.argDB(x.args[2])
 	if !ok {
 		return
 	}
@@ -212,12 +221,12 @@ func moveCommand(x *call) {
 }
 
 func swapdbCommand(x *call) {
-	a, ok := x.argDB(x.args[1], "ERR invalid first DB index")
+	a, ok := x.argInt32(x.args[1], "ERR invalid first DB index")
 	if !ok {
 		return
 	}
-	b, ok := x.argDB(x.args[2], "ERR invalid second DB index")
-	if !ok {
+	b, ok := x.argInt32(x.args[2], "ERR invalid second DB index")
+	if !ok || !x.inRange(a) || !x.inRange(b) {
 		return
 	}
 	x.dirty++

@@ -1,8 +1,10 @@
 package embedded
 
 import (
+	"bytes"
 	"fmt"
 	"math"
+	"math/big"
 	"strings"
 
 	"respmesh/resp/frame"
@@ -46,8 +48,16 @@ func (x *call) boolean(b bool) {
 // err replies an error; the text starts with its code ("ERR …") and has no line breaks.
 func (x *call) err(text string) { x.out = frame.AppendError(x.out, text) }
 
+// errf formats as Redis does in C: an argument ends at its first zero byte, and line breaks become spaces but for those
+// at the end, which go.
 func (x *call) errf(format string, args ...any) {
-	x.err(strings.NewReplacer("\r", " ", "\n", " ").Replace(fmt.Sprintf(format, args...)))
+	for i, a := range args {
+		if b, ok := a.([]byte); ok {
+			args[i], _, _ = bytes.Cut(b, []byte{0})
+		}
+	}
+	text := strings.TrimRight(fmt.Sprintf(format, args...), "\r\n")
+	x.err(strings.NewReplacer("\r", " ", "\n", " ").Replace(text))
 }
 
 func (x *call) wrongType() { x.err(errWrongType) }
@@ -79,23 +89,29 @@ func (x *call) argFloat(b []byte) (f float64, ok bool) {
 	return f, ok
 }
 
-// argTimeout reads a blocking command's time-out in seconds as ms, rounded up.
+// argTimeout reads a blocking command's time-out in seconds as ms, rounded up. It is a long double in Redis, and one
+// that an int64 can't hold turns negative.
 func (x *call) argTimeout(b []byte) (ms int64, ok bool) {
-	f, ok := parseFloat(b)
-	switch {
-	case !ok:
+	if n, ok := frame.ParseInt(b); ok && n >= 0 && n <= math.MaxInt64/1000 {
+		return n * 1000, true
+	}
+	f, ok := parseLongDouble(b)
+	if !ok {
 		x.err("ERR timeout is not a float or out of range")
 		return 0, false
-	case f < 0:
+	}
+	f.Mul(f, big.NewFloat(1000))
+	ms, accuracy := f.Int64() // towards zero
+	if accuracy == big.Below && ms < math.MaxInt64 && f.Sign() > 0 {
+		ms++
+	} else if accuracy == big.Below {
+		ms = -1
+	}
+	if ms < 0 {
 		x.err("ERR timeout is negative")
 		return 0, false
 	}
-	f = math.Ceil(f * 1000)
-	if f > math.MaxInt64/2 {
-		x.err("ERR timeout is out of range")
-		return 0, false
-	}
-	return int64(f), true
+	return ms, true
 }
 
 // is compares an option word case-insensitively; word is upper case.

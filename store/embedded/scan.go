@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"math"
 	"strconv"
 )
 
@@ -43,7 +44,7 @@ func (x *call) scanOptions(args [][]byte) (o scanOptions, ok bool) {
 				x.syntax()
 				return o, false
 			}
-			o.count = int(n)
+			o.count = int(min(n, math.MaxInt/scanEffort))
 		case is(args[0], "MATCH"):
 			o.pattern = args[1]
 			if string(o.pattern) == "*" {
@@ -59,8 +60,12 @@ func (x *call) scanOptions(args [][]byte) (o scanOptions, ok bool) {
 	return o, true
 }
 
-// scanCursor reads a cursor as strtoul does, but without spaces or anything behind the number.
+// scanCursor reads a cursor as strtoul does, but without spaces or anything behind the number: the text ends at a zero
+// byte, and nothing is 0.
 func (x *call) scanCursor(b []byte) (uint64, bool) {
+	if b, _, _ = bytes.Cut(b, []byte{0}); len(b) == 0 {
+		return 0, true
+	}
 	digits, negative := bytes.CutPrefix(b, []byte("-"))
 	if !negative {
 		digits = bytes.TrimPrefix(b, []byte("+"))

@@ -68,7 +68,7 @@ func pingCommand(x *call) {
 }
 
 func selectCommand(x *call) {
-	if db, ok := x.argDB(x.args[1], errNotInt); ok {
+	if db, ok := x.argDB(x.args[1]); ok {
 		x.c.db = db
 		x.ok()
 	}

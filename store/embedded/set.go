@@ -248,10 +248,7 @@ func srandmemberCommand(x *call) {
 	n := s.len()
 	switch {
 	case count < 0:
-		x.array(int(-count))
-		for range -count {
-			x.value(s.random())
-		}
+		x.draw(-count, x.array, func() { x.value(s.random()) })
 	case count >= int64(n):
 		x.array(n)
 		s.each(func(m lpValue) bool { x.value(m); return true })

@@ -44,7 +44,10 @@ func (e *Engine) Snapshot(w io.Writer, at func()) error {
 	defer e.endSnapshot(s)
 	var buf bytes.Buffer
 	for more := true; more; {
-		more = e.snapshotSlice(s, &buf)
+		var err error
+		if more, err = e.snapshotSlice(s, &buf); err != nil {
+			return fmt.Errorf("write snapshot: %w", err)
+		}
 		if _, err := w.Write(buf.Bytes()); err != nil {
 			return fmt.Errorf("write snapshot: %w", err)
 		}
@@ -90,18 +93,18 @@ func (e *Engine) endSnapshot(s *snapshot) {
 }
 
 // snapshotSlice goes on with the walk, takes what has been written into buf, and tells whether there is more.
-func (e *Engine) snapshotSlice(s *snapshot, buf *bytes.Buffer) (more bool) {
+func (e *Engine) snapshotSlice(s *snapshot, buf *bytes.Buffer) (more bool, err error) {
 	e.mu.Lock()
 	defer e.unlock()
 	for start, n := time.Now(), 0; ; n++ {
 		if s.walk == len(s.dbs) {
-			s.w.Close() // into memory: it can't fail
+			err := s.w.Close() // also the first of all errors before
 			*buf, s.out = s.out, *buf
-			return false
+			return false, err
 		}
-		if n%64 == 63 && (s.out.Len() > snapshotSlice || time.Since(start) > snapshotSliceTime) {
+		if s.out.Len() > snapshotSlice || n%64 == 63 && time.Since(start) > snapshotSliceTime {
 			*buf, s.out = s.out, *buf
-			return true
+			return true, nil
 		}
 		s.step()
 	}
@@ -184,7 +187,7 @@ func (e *Engine) Restore(r io.Reader) error {
 			return fmt.Errorf("restore: %w", err)
 		}
 		if ent.DB < 0 || ent.DB >= len(dbs) {
-			return fmt.Errorf("restore: the snapshot has a database %d, this engine only %d", ent.DB, len(dbs))
+			return fmt.Errorf("restore: the snapshot has a database %d, this engine only %d: %w", ent.DB, len(dbs), rdb.ErrUnsupported)
 		}
 		ks := dbs[ent.DB]
 		if ks.keys.find(ent.Key) != nil {

@@ -107,6 +107,10 @@ func sortItems(o *object, opts sortOptions) (items []sortItem) {
 	case kindZSet:
 		o.zset().each(func(m lpValue, _ float64) bool { return add(m) })
 	}
+	if opts.storing && opts.alpha && opts.byOn && o.kind == kindSet {
+		// Ties stay in the order they come in, and that of a set isn't the same on every replica.
+		slices.SortFunc(items, func(a, b sortItem) int { return bytes.Compare(a.value, b.value) })
+	}
 	if opts.dontSort && opts.desc && o.kind != kindSet {
 		slices.Reverse(items)
 	}

@@ -274,10 +274,7 @@ func zrandmemberCommand(x *call) {
 	emit := x.scoreEmitter(with, x.proto >= 3)
 	n := z.len()
 	if count < 0 {
-		x.randomHeader(int(-count), with)
-		for range -count {
-			emit(z.random())
-		}
+		x.draw(-count, func(n int) { x.randomHeader(n, with) }, func() { emit(z.random()) })
 		return
 	}
 	take := int(min(count, int64(n)))

@@ -1,0 +1,222 @@
+package embedded
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+	"weak"
+
+	"respmesh/resp/command"
+	"respmesh/resp/frame"
+	"respmesh/store/rdb"
+)
+
+// applyStream gives a replica everything that a primary has put into its sink.
+func applyStream(t *testing.T, to *Engine, stream []byte) {
+	t.Helper()
+	in := frame.NewReader(bytes.NewReader(stream))
+	for {
+		var cmd frame.Command
+		if err := in.ReadCommand(&cmd); err == io.EOF {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if err := to.Apply([]command.Request{{Spec: command.Lookup(cmd.Args), Command: cmd}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What a writing command reads must be gone on replicas too when it is over, or they come to another result.
+func TestExpiredSourcesDontDiverge(t *testing.T) {
+	for _, tc := range []struct{ before, write string }{
+		{"rpush src 3 1 2", "sort src store dst"},
+		{"rpush src 3 1 2", "sort l by w_* get src store dst"},
+		{"set src abc", "sort l by w_* get src* get s* store dst"},
+		{"set src abc", "bitop or dst src no"},
+		{"set src abc", "bitop not dst src"},
+		{"set src abc", "copy src dst"},
+		{"set src abc", "copy s dst replace"},
+		{"set src abc", "append src x"},
+		{"set src abc", "setbit src 9 1"},
+		{"set src abc", "bitfield src set u8 0 1"},
+		{"set src abc", "set src x get"},
+		{"set src abc", "mset src 1 dst 2"},
+		{"set src abc", "rename s src"},
+		{"sadd src a", "sunionstore dst src"},
+		{"sadd src a", "sdiffstore dst src"},
+		{"sadd src a", "smove set src x"},
+		{"sadd src a", "zunionstore dst 2 src z"},
+		{"zadd src 1 a", "zrangestore dst src 0 -1"},
+		{"rpush src a", "lmove l src left left"},
+		{"rpush src a", "lmpop 2 src l left"},
+		{"hset src a 1", "hincrby src a 1"},
+		{"geoadd src 1 1 a", "geosearchstore dst src fromlonlat 1 1 byradius 10 km"},
+		{"geoadd src 1 1 a", "georadius src 1 1 10 km store dst"},
+		{"pfadd src a", "pfmerge dst src"},
+	} {
+		t.Run(tc.write, func(t *testing.T) {
+			clk, rec := newClock(), &recorder{}
+			primary := newEngine(t, Options{Now: clk.now, Sink: rec})
+			replica := newEngine(t, Options{Now: clk.now, Replica: true})
+			c := newConn(primary)
+			for _, line := range []string{"set dst old", "set s str", "rpush l 2 1", "sadd set x", "zadd z 1 z", tc.before, "pexpire src 10"} {
+				if out := run(t, c, line); strings.HasPrefix(out, "-ERR unknown command") {
+					t.Skip(out)
+				}
+			}
+			clk.advance(time.Second)
+			if !strings.Contains(tc.write, "store") && !strings.Contains(tc.write, "dst") {
+				run(t, c, "del dst")
+			}
+			if out := run(t, c, "multi"); out[0] == '-' {
+				t.Fatal(out)
+			}
+			run(t, c, tc.write) // in a transaction nothing else deletes what is over
+			run(t, c, "exec")
+			applyStream(t, replica, rec.Bytes())
+			if got, want := dump(replica), dump(primary); !maps.Equal(got, want) {
+				t.Errorf("replica has %v,\nprimary %v\nstream %q", got, want, rec.String())
+			}
+		})
+	}
+}
+
+// Members of a set come in any order; what SORT makes of equal ones is the same everywhere.
+func TestSortStoreOfTiesIsTheSameEverywhere(t *testing.T) {
+	a, b := newEngine(t, Options{HashSeed: 1}), newEngine(t, Options{HashSeed: 2})
+	var out [2]string
+	for i, e := range []*Engine{a, b} {
+		c := newConn(e)
+		for i := range 100 {
+			run(t, c, fmt.Sprintf("sadd s m%d", i))
+			run(t, c, fmt.Sprintf("set w_m%d %d", i, i%3))
+		}
+		run(t, c, "sort s by w_* alpha store dst")
+		out[i] = run(t, c, "lrange dst 0 -1")
+	}
+	if out[0] != out[1] {
+		t.Errorf("%q\n%q", out[0], out[1])
+	}
+}
+
+func TestDemotedKnowsTheStreamsDatabase(t *testing.T) {
+	rec := &recorder{}
+	e := newEngine(t, Options{Sink: rec})
+	c := newConn(e)
+	run(t, c, "select 3")
+	run(t, c, "set k v")
+	e.SetReplica(true)
+	if err := e.Apply([]command.Request{request(words(t, "set k w")...)}); err != nil {
+		t.Fatal(err)
+	}
+	want(t, c, "get k", "$1\r\nw\r\n")
+	var buf bytes.Buffer
+	if err := e.Snapshot(&buf, nil); err != nil {
+		t.Fatal(err)
+	}
+	rd := rdb.NewReader(&buf)
+	for {
+		if _, err := rd.Next(); err != nil {
+			break
+		}
+	}
+	if v, _ := rd.Aux(streamDB); v != "3" {
+		t.Errorf("the snapshot says database %q", v)
+	}
+	rec.Reset()
+	e.SetReplica(false)
+	run(t, c, "set k x")
+	if !strings.HasPrefix(rec.String(), "*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n") {
+		t.Errorf("after promotion %q", rec.String())
+	}
+}
+
+// An idle session mustn't keep data alive that have been replaced.
+func TestIdleSessionsKeepNoData(t *testing.T) {
+	e := newEngine(t, Options{})
+	c := newConn(e)
+	run(t, c, "set k v")
+	e.mu.Lock()
+	old := weak.Make(e.dbs[0])
+	e.mu.Unlock()
+	other := newConn(e)
+	run(t, other, "flushall")
+	for range 3 {
+		runtime.GC()
+	}
+	if old.Value() != nil {
+		t.Error("the flushed data are still there")
+	}
+	runtime.KeepAlive(c)
+}
+
+func TestRestoreRefusesDatabasesItLacks(t *testing.T) {
+	var buf bytes.Buffer
+	w := rdb.NewWriter(&buf)
+	w.SelectDB(16, 1, 0)
+	w.WriteString([]byte("k"), 0, []byte("v"))
+	w.Close()
+	err := newEngine(t, Options{}).Restore(&buf)
+	if err == nil || !strings.Contains(err.Error(), rdb.ErrUnsupported.Error()) {
+		t.Error(err)
+	}
+}
+
+// Memory comes back to nothing when everything is deleted, by whatever way it went.
+func TestMemoryReturns(t *testing.T) {
+	for seed := range uint64(5) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		e := newEngine(t, Options{})
+		c := newConn(e)
+		for range 3000 {
+			run(t, c, strings.TrimPrefix(randomLine(rng), "~ "))
+			if rng.IntN(50) == 0 {
+				run(t, c, "reset")
+			}
+		}
+		if err := audit(e); err != nil {
+			t.Fatal(err)
+		}
+		for db := range 2 {
+			run(t, c, "reset")
+			run(t, c, fmt.Sprint("select ", db))
+			for _, k := range "abcd" {
+				run(t, c, "del "+string(k))
+			}
+		}
+		if in := e.Info(); in.Memory != 0 || in.Keys != 0 || in.Expires != 0 {
+			t.Errorf("seed %d: %+v", seed, in)
+		}
+	}
+}
+
+// A reply that no client can want is refused before it takes the engine's memory and time.
+func TestHugeNegativeCounts(t *testing.T) {
+	e := newEngine(t, Options{})
+	c := newConn(e)
+	run(t, c, "sadd s a b c")
+	run(t, c, "hset h a 1 b 2")
+	run(t, c, "zadd z 1 a 2 b")
+	for _, line := range []string{"srandmember s ", "hrandfield h ", "zrandmember z "} {
+		for _, n := range []string{"-9223372036854775807", "-4611686018427387903", "-2000000"} {
+			if out := run(t, c, line+n); !strings.HasPrefix(out, "-ERR ") {
+				t.Errorf("%s%s: %.60q", line, n, out)
+			}
+		}
+		if out := run(t, c, line+"-1000"); !strings.HasPrefix(out, "*1000\r\n") {
+			t.Errorf("%s: %.60q", line, out)
+		}
+	}
+	e.Apply([]command.Request{request([]byte("sadd"), []byte("big"), bytes.Repeat([]byte("x"), 1<<20))})
+	if out := run(t, c, "srandmember big -100"); !strings.HasPrefix(out, "-ERR ") {
+		t.Errorf("%.60q", out)
+	}
+}
