@@ -260,7 +260,7 @@ func TestHelloInTransaction(t *testing.T) {
 		c.want("HELLO 2", "QUEUED")
 		c.want("EXEC", "[OK]")
 		null("$-1\r\n")
-		for _, refused := range []string{"SUBSCRIBE ch", "HELLO 3 SETNAME x", "RESPMESH EXPLAIN get k"} {
+		for _, refused := range []string{"SUBSCRIBE ch", "HELLO 3 SETNAME x", "RESPMESH EXPLAIN get k", "MONITOR", "CLIENT REPLY OFF"} {
 			c.want("MULTI", "OK")
 			c.want(refused, "-ERR Command not allowed inside a transaction")
 			c.want("EXEC", "-"+abortText)

@@ -37,7 +37,7 @@ const (
 	traitSelect                        //
 	traitCached                        // runs what only the primary may have been given (EVALSHA_RO)
 	traitHello                         //
-	traitSelf                          // the gateway's own, known to no store (RESPMESH)
+	traitNoTx                          // can't be part of a transaction: known to no store (RESPMESH), or it changes how replies come
 	traitOtherDB                       // changes a key of another database index than the session's (MOVE, COPY)
 )
 
@@ -72,7 +72,7 @@ func (t *table) of(s *command.Spec) *entry {
 func newTable() *table {
 	t := &table{unknown: entry{class: classPrimaryOnly}}
 	self := selfFuncs()
-	t.respmesh = entry{class: classLocal, traits: traitSelf, self: explain}
+	t.respmesh = entry{class: classLocal, traits: traitNoTx, self: explain}
 	t.container = &command.Spec{Name: "respmesh", Arity: -2, Class: command.Local}
 	for s := range command.All() {
 		e := &t.entries[s.ID]
@@ -132,7 +132,9 @@ func traitsOf(s *command.Spec) trait {
 	case "evalsha_ro":
 		return traitCached
 	case "monitor":
-		return traitHere
+		return traitHere | traitNoTx
+	case "client|reply":
+		return traitNoTx
 	case "wait", "waitaof":
 		return traitBlocking | traitNoKeys
 	}

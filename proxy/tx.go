@@ -86,10 +86,11 @@ func (s *session) transaction(w *work, req *command.Request, e *entry) bool {
 	return true
 }
 
-// refuses says whether a command can't be part of a transaction: the subscriptions, which answer with several frames
-// where EXEC announces one, HELLO with a password or a name, which are the session's, and the gateway's own command.
+// refuses says whether a command can't be part of a transaction: the subscriptions and MONITOR, which answer with other
+// frames than the one that EXEC announces, CLIENT REPLY, which would silence a connection that others use next, HELLO
+// with a password or a name, which are the session's, and the gateway's own command.
 func (t *tx) refuses(req *command.Request, e *entry) bool {
-	return e.is(traitSubscribe|traitUnsubscribe) || e.is(traitHello) && len(req.Args) > 2 || e.is(traitSelf)
+	return e.is(traitSubscribe|traitUnsubscribe) || e.is(traitHello) && len(req.Args) > 2 || e.is(traitNoTx)
 }
 
 // note follows what a queued command will do to the session when EXEC executes it.
