@@ -64,6 +64,7 @@ func openStore(ctx context.Context, o storeOptions) (*store, error) {
 		Log:         o.log,
 		Version:     o.version,
 		Replication: s.replication,
+		Await:       s.await,
 	}
 	if durable {
 		if err := s.openLog(o); err != nil {
@@ -104,6 +105,12 @@ func (s *store) close() error {
 		err = errors.Join(err, s.aof.Close())
 	}
 	return err
+}
+
+// await is WAIT: it counts the replicas that have all that has been written so far.
+func (s *store) await(ctx context.Context, n int) int {
+	_, offset := s.log.Position()
+	return s.primary.Await(ctx, offset, n)
 }
 
 // NewConn implements proxy.Store.

@@ -23,6 +23,8 @@ type waiter struct {
 	kind    kind
 	keys    []string
 	timeout time.Duration
+	// replicas is how many WAIT waits for; its kind is kindNone, and it has no keys.
+	replicas int
 
 	out     []byte
 	served  bool
@@ -66,6 +68,7 @@ func (e *Engine) dequeue(w *waiter) {
 			queues[key] = q
 		}
 	}
+	delete(e.counting, w)
 	w.c.waiting = nil
 	e.stats.blocked.Add(-1)
 }
@@ -125,6 +128,9 @@ func (e *Engine) refuse(w *waiter, text string) {
 // wait blocks until the waiter is served, its time is over, the engine closes or ctx ends; alive is false in the last
 // two cases unless the waiter had been served by then.
 func (c *Conn) wait(ctx context.Context, w *waiter, dst []byte) (out []byte, alive bool) {
+	if w.kind == kindNone {
+		return c.waitForReplicas(ctx, w, dst)
+	}
 	var timeout <-chan time.Time
 	if w.timeout > 0 {
 		t := time.NewTimer(w.timeout)

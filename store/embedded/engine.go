@@ -9,6 +9,7 @@
 package embedded
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -37,6 +38,9 @@ type Options struct {
 	// Replication supplies what INFO and ROLE say about replication; nil: a primary without replicas. It is called
 	// without locks that Sink's methods take, but under the engine's.
 	Replication func() Replication
+	// Await is WAIT: it returns how many replicas have all that has gone to Sink so far, as soon as they are n, or when
+	// ctx ends. nil: there are none. Inside EXEC it is called under the engine's lock, with a ctx that has ended.
+	Await func(ctx context.Context, n int) int
 	// LogFailure says why what goes to Sink can't be kept at present; clients' writes are refused meanwhile, with
 	// MISCONF and its text. It is asked before each write, under the engine's lock. nil: it always can.
 	LogFailure func() error
@@ -103,6 +107,7 @@ type Engine struct {
 	effects  effects
 	watched  []map[string][]*watch // by database
 	waiting  []map[string][]*waiter
+	counting map[*waiter]bool // those in WAIT
 	ready    []readyKey
 	woken    []*waiter // served, to be told when the lock is released
 	stream   *Conn     // the session of Apply
@@ -129,6 +134,14 @@ func New(opts Options) *Engine {
 		id := randomHex(40)
 		opts.Replication = func() Replication { return Replication{Replid: id} }
 	}
+	if opts.Await == nil {
+		opts.Await = func(ctx context.Context, n int) int {
+			if n > 0 {
+				<-ctx.Done()
+			}
+			return 0
+		}
+	}
 	e := &Engine{
 		opts:     opts,
 		handlers: bindCommands(),
@@ -139,6 +152,7 @@ func New(opts Options) *Engine {
 		dbs:      make([]*keyspace, opts.Databases),
 		watched:  make([]map[string][]*watch, opts.Databases),
 		waiting:  make([]map[string][]*waiter, opts.Databases),
+		counting: map[*waiter]bool{},
 		effects:  effects{sink: opts.Sink, say: true},
 		replica:  opts.Replica,
 	}
@@ -218,13 +232,17 @@ func (e *Engine) SetReplica(on bool) {
 	}
 	e.effects.flush()
 	e.effects.sink, e.stream.db = nil, e.effects.db
+	const text = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 	for _, queues := range e.waiting {
 		for len(queues) > 0 {
 			for _, q := range queues {
-				e.refuse(q[0], "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)")
+				e.refuse(q[0], text)
 				break
 			}
 		}
+	}
+	for w := range e.counting {
+		e.refuse(w, text)
 	}
 }
 

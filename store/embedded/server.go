@@ -9,6 +9,7 @@ func serverCommands() []registration {
 	return []registration{
 		{"time", timeCommand, lockShared},
 		{"role", roleCommand, lockShared},
+		{"wait", waitCommand, lockExclusive},
 		{"config|get", configGet, lockShared},
 		{"memory|usage", memoryUsage, lockByFlag},
 	}
