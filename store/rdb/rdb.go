@@ -19,10 +19,10 @@
 // Lengths take 1, 2, 5 or 9 bytes; strings are a length and that many bytes, or
 // an integer of 8, 16 or 32 bits, or an LZF block. The format is defined by
 // rdb.c and rdb.h of Redis; the compact encodings by ziplist.c, listpack.c,
-// intset.c, zipmap.c and quicklist.c. Streams and modules are not decoded: they
-// give ErrUnsupported.
+// intset.c, zipmap.c and quicklist.c. Modules are not decoded: they give
+// ErrUnsupported. Streams are decoded down to their nodes.
 //
-// The writer emits version 10 with only the plain types 0, 1, 2, 4 and 5, which
+// The writer emits version 10 with only the plain types 0, 1, 2, 4, 5 and 19, which
 // every server from Redis 7.0 on loads; the reader takes versions 1 to 11.
 package rdb
 
@@ -89,7 +89,7 @@ const (
 
 // ErrUnsupported is wrapped by the error for a file that is sound, as far as one
 // can tell, but holds what this package doesn't decode: a newer version, a
-// stream, a module's value. Reading it again won't help.
+// module's value. Reading it again won't help.
 var ErrUnsupported = errors.New("unsupported RDB")
 
 // ErrCorrupt is wrapped by the error for a damaged file.
@@ -110,7 +110,7 @@ func (e *FormatError) Error() string {
 // Unwrap gives the sentinel.
 func (e *FormatError) Unwrap() error { return e.Kind }
 
-// A Value is what a key holds: String, List, Set, Hash or ZSet.
+// A Value is what a key holds: String, List, Set, Hash, ZSet or *Stream.
 type Value interface{ value() }
 
 // The values that keys hold. Their slices belong to whoever received the Entry.

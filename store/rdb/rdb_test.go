@@ -257,7 +257,9 @@ func TestRefused(t *testing.T) {
 		{"version text", "REDIS00x0\xff", rdb.ErrCorrupt, "version"},
 		{"version 0", "REDIS0000\xff", rdb.ErrCorrupt, "version"},
 		{"version 12", "REDIS0012\xff", rdb.ErrUnsupported, "version 12"},
-		{"stream", "REDIS0010\x0f\x01k", rdb.ErrUnsupported, "type 15 (stream)"},
+		{"stream node with a short id", "REDIS0010\x0f\x01k\x01\x02ab", rdb.ErrCorrupt, "id of 2 bytes"},
+		{"stream node that ends early", "REDIS0010\x0f\x01k\x01\x100123456789abcdef\x09\x09\x00\x00\x00\x01\x00\x01\x01\xff", rdb.ErrCorrupt, "damaged"},
+		{"stream without its entries", "REDIS0010\x0f\x01k\x00\x05\x00\x00\x00", rdb.ErrCorrupt, "has 0"},
 		{"module", "REDIS0010\x07\x01k", rdb.ErrUnsupported, "type 7 (module)"},
 		{"hash with field expiry", "REDIS0010\x16\x01k", rdb.ErrUnsupported, "type 22"},
 		{"module data", "REDIS0010\xf7", rdb.ErrUnsupported, "opcode 247"},
@@ -338,6 +340,7 @@ func FuzzReader(f *testing.F) {
 			f.Add(file)
 		}
 	}
+	f.Add(write(f, []rdb.Entry{{Key: []byte("s"), Value: streamSample()}}))
 	for _, b := range compactSamples() {
 		f.Add(append([]byte("REDIS0004"), b...))
 	}

@@ -3,11 +3,11 @@ package rdb_test
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -160,10 +160,24 @@ func TestServersFunctionsAndStreams(t *testing.T) {
 	if f := in.Functions(); len(f) != 1 || string(f[0]) != lib {
 		t.Errorf("functions %q", f)
 	}
-	r.do("XADD", "s", "*", "a", "b")
-	_, err := readAll(rdb.NewReader(bytes.NewReader(r.save())))
-	if !errors.Is(err, rdb.ErrUnsupported) || !strings.Contains(err.Error(), "type 19") {
-		t.Errorf("stream: %v", err)
+	for i := range 250 {
+		r.do("XADD", "s", fmt.Sprint(i+1), "a", strings.Repeat("b", i), "c", strconv.Itoa(i*i))
+	}
+	r.do("XDEL", "s", "7", "8")
+	r.do("XTRIM", "s", "MAXLEN", "220")
+	r.do("XGROUP", "CREATE", "s", "g", "0")
+	r.do("XREADGROUP", "GROUP", "g", "c", "COUNT", "20", "STREAMS", "s", ">")
+	got, err := readAll(rdb.NewReader(bytes.NewReader(r.save())))
+	if err != nil || len(got) != 1 {
+		t.Fatal(got, err)
+	}
+	s, ok := got[0].Value.(*rdb.Stream)
+	if !ok || s.Length != 220 || s.Added != 250 || s.MaxDeleted.MS != 8 || len(s.Groups) != 1 || len(s.Groups[0].Consumers[0].Pending) != 20 {
+		t.Errorf("stream %+v", s)
+	}
+	again, err := readAll(rdb.NewReader(bytes.NewReader(write(t, got))))
+	if err != nil || !reflect.DeepEqual(again, got) {
+		t.Errorf("written and read again: %v", err)
 	}
 }
 

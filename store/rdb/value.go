@@ -31,7 +31,7 @@ func (in *input) value(typ byte) (Value, error) {
 	case typeModulePre, typeModule2:
 		return nil, unsupported("value type %d (module)", typ)
 	case typeStream1, typeStream2, typeStream3:
-		return nil, unsupported("value type %d (stream)", typ)
+		return in.stream(typ)
 	}
 	if typ > typeStream3 && typ < opSlotInfo {
 		return nil, unsupported("value type %d", typ)

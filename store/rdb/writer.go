@@ -148,6 +148,8 @@ func (w *Writer) WriteEntry(e Entry) error {
 		for _, m := range v {
 			_ = w.Member(m.Name, m.Score)
 		}
+	case *Stream:
+		return w.WriteStream(e.Key, e.ExpireAt, v)
 	default:
 		w.fail(fmt.Errorf("rdb: can't write a %T", v))
 	}
