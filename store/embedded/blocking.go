@@ -82,6 +82,20 @@ func (e *Engine) signalReady(db int, key []byte, k kind) {
 	}
 }
 
+// inGroup tells whether the waiter's command is XREADGROUP: its group is gone with the stream.
+func (w *waiter) inGroup() bool { return w.kind == kindStream && w.spec.Name == "xreadgroup" }
+
+// signalGone notes that a key isn't a stream any more, for who waits in a group of it.
+func (e *Engine) signalGone(db int, key []byte) {
+	queue := e.waiting[db][string(key)]
+	if !slices.ContainsFunc(queue, (*waiter).inGroup) {
+		return
+	}
+	if ent := e.dbs[db].keys.find(key); ent == nil || ent.val.kind != kindStream {
+		e.ready = append(e.ready, readyKey{db, string(key)})
+	}
+}
+
 // serveReady serves those who wait for the keys that became ready in the command or transaction that just ended,
 // and what becomes ready by that.
 func (e *Engine) serveReady(now int64) {
@@ -91,11 +105,11 @@ func (e *Engine) serveReady(now int64) {
 		for _, r := range ready {
 			for _, w := range slices.Clone(e.waiting[r.db][r.key]) {
 				ent := e.dbs[r.db].keys.find(bytesOf(r.key))
-				if ent == nil {
-					break
-				}
-				if ent.val.kind == w.kind {
+				switch {
+				case ent != nil && ent.val.kind == w.kind:
 					e.serve(w, r.key, now)
+				case w.inGroup():
+					e.refuse(w, "UNBLOCKED the stream key no longer exists")
 				}
 			}
 		}

@@ -47,6 +47,7 @@ func commandTables() [][]registration {
 		zsetCommands(),
 		geoCommands(),
 		hyperLogLogCommands(),
+		streamCommands(),
 	}
 }
 

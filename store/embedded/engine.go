@@ -248,6 +248,9 @@ func (e *Engine) SetReplica(on bool) {
 
 // unlock ends a stay under the write lock: it hands the effects over and then tells those who were served.
 func (e *Engine) unlock() {
+	if len(e.ready) > 0 { // of what has expired
+		e.serveReady(e.now())
+	}
 	e.effects.flush()
 	woken := e.woken
 	e.woken = nil

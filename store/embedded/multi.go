@@ -144,6 +144,9 @@ func (x *call) watchedExpired() bool {
 
 // touched fails the transactions of those who watch the key.
 func (e *Engine) touched(db int, key []byte) {
+	if len(e.waiting[db]) > 0 {
+		e.signalGone(db, key)
+	}
 	if len(e.watched[db]) == 0 {
 		return
 	}
@@ -164,6 +167,11 @@ func (e *Engine) touchedAll(db int, before, after *keyspace) {
 		}
 		for _, w := range ws {
 			w.c.dirty = true
+		}
+	}
+	for key, queue := range e.waiting[db] {
+		if slices.ContainsFunc(queue, (*waiter).inGroup) {
+			e.ready = append(e.ready, readyKey{db, key})
 		}
 	}
 }

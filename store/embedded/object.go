@@ -78,10 +78,11 @@ type payload struct {
 	enc  encoding
 }
 
-func hashPayload(v *hashValue) payload { return payload{ptr: unsafe.Pointer(v), kind: kindHash} }
-func listPayload(v *listValue) payload { return payload{ptr: unsafe.Pointer(v), kind: kindList} }
-func setPayload(v *setValue) payload   { return payload{ptr: unsafe.Pointer(v), kind: kindSet} }
-func zsetPayload(v *zset) payload      { return payload{ptr: unsafe.Pointer(v), kind: kindZSet} }
+func hashPayload(v *hashValue) payload     { return payload{ptr: unsafe.Pointer(v), kind: kindHash} }
+func listPayload(v *listValue) payload     { return payload{ptr: unsafe.Pointer(v), kind: kindList} }
+func setPayload(v *setValue) payload       { return payload{ptr: unsafe.Pointer(v), kind: kindSet} }
+func zsetPayload(v *zset) payload          { return payload{ptr: unsafe.Pointer(v), kind: kindZSet} }
+func streamPayload(v *streamValue) payload { return payload{ptr: unsafe.Pointer(v), kind: kindStream} }
 
 func intPayload(n int64) payload { return payload{num: n, kind: kindString, enc: encInt} }
 
@@ -107,10 +108,11 @@ func encodingFor(n int) encoding {
 
 func packLen(b []byte) int64 { return int64(len(b))<<32 | int64(cap(b)) }
 
-func (o *object) hash() *hashValue { return (*hashValue)(o.ptr) }
-func (o *object) list() *listValue { return (*listValue)(o.ptr) }
-func (o *object) set() *setValue   { return (*setValue)(o.ptr) }
-func (o *object) zset() *zset      { return (*zset)(o.ptr) }
+func (o *object) hash() *hashValue     { return (*hashValue)(o.ptr) }
+func (o *object) list() *listValue     { return (*listValue)(o.ptr) }
+func (o *object) set() *setValue       { return (*setValue)(o.ptr) }
+func (o *object) zset() *zset          { return (*zset)(o.ptr) }
+func (o *object) stream() *streamValue { return (*streamValue)(o.ptr) }
 
 func (o *object) container() container {
 	switch o.kind {
@@ -122,6 +124,8 @@ func (o *object) container() container {
 		return o.set()
 	case kindZSet:
 		return o.zset()
+	case kindStream:
+		return o.stream()
 	}
 	return nil
 }
@@ -148,6 +152,8 @@ func (o *object) clone() payload {
 		return setPayload(o.set().clone())
 	case kindZSet:
 		return zsetPayload(o.zset().clone())
+	case kindStream:
+		return streamPayload(o.stream().clone())
 	}
 	if o.enc == encInt {
 		return o.payload()

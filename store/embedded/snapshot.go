@@ -166,6 +166,8 @@ func (s *snapshot) value(key []byte, at int64, o *object) {
 		z := o.zset()
 		s.w.BeginZSet(key, at, z.len())
 		z.walk(z.len()-1, z.len(), true, func(m lpValue, score float64) bool { return s.w.Member(m.bytes(&a), score) == nil })
+	case kindStream:
+		s.w.WriteStream(key, at, o.stream().toRDB())
 	}
 }
 
@@ -243,6 +245,8 @@ func payloadOf(v rdb.Value, seed uint64) payload {
 			z.set(m.Name, m.Score, seed)
 		}
 		return zsetPayload(z)
+	case *rdb.Stream:
+		return streamPayload(streamFromRDB(v))
 	case rdb.String:
 		if n, ok := stringInt(v); ok {
 			return intPayload(n)

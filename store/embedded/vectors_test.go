@@ -238,7 +238,7 @@ func audit(e *Engine) error {
 			if size := o.size(len(ent.key)); size != o.mem {
 				err = fmt.Errorf("db %d: %q accounted with %d bytes, has %d: touch is missing", i, ent.key, o.mem, size)
 			}
-			if c := o.container(); c != nil && c.len() == 0 {
+			if c := o.container(); c != nil && c.len() == 0 && o.kind != kindStream {
 				err = fmt.Errorf("db %d: %q is empty", i, ent.key)
 			}
 			memory += o.mem
