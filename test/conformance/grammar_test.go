@@ -126,10 +126,50 @@ var grammar = parseGrammar(`
 1 ZRANDMEMBER $z [$few] [WITHSCORES]
 1 ZSCAN $z 0 COUNT 1000
 1 ZADD $z $manyint_$manyfield*140
+4 GEOADD $g [NX|XX] [CH] (13.361389_38.115556_a|15.087269_37.502669_b|2.35_48.85_c|-73.98_40.75_d|151.2_-33.87_1|15.1_37.6_f1|-179.9_1_2)*3
+1 GEOADD $g ($hostile|181|$f) (86|$hostile) $m
+1 GEODIST $g $m $m [m|km|ft|mi|$hostile]
+1 (GEOPOS|GEOHASH) $g $m*3
+3 GEOSEARCH $g (FROMMEMBER_$m|FROMLONLAT_15_37|FROMLONLAT_$f_$f) (BYRADIUS_$size_$unit|BYBOX_$size_$size_$unit) [ASC|DESC] [COUNT_$few_[ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]
+1 GEOSEARCHSTORE $g $g (FROMMEMBER_$m|FROMLONLAT_15_37) (BYRADIUS_$size_$unit|BYBOX_$size_$size_$unit) [ASC|DESC] [COUNT_$few] [STOREDIST]
+1 (GEORADIUS|GEORADIUS_RO) $g (14|$f) (38|$f) $size $unit [ASC|DESC] [COUNT_$few_[ANY]] [WITHCOORD] [WITHDIST] [WITHHASH] [STORE_$g|STOREDIST_$g]
+1 (GEORADIUSBYMEMBER|GEORADIUSBYMEMBER_RO) $g $m $size $unit [ASC|DESC] [COUNT_$few] [WITHDIST] [STORE_$g|STOREDIST_$g]
+3 PFADD $p $v*4
+1 PFADD $p $manyfield*140
+1 PFADD $p
+2 PFCOUNT $p*3
+1 PFMERGE $p $p*3
+1 GET $p
+6 XADD $e $newid $field_$v*3
+3 XADD $e [NOMKSTREAM] [MAXLEN_[~|=]_$few_[LIMIT_$few]|MINID_[~|=]_$id_[LIMIT_$few]] $newid $field $v
+1 XADD $e $id $field $v
+1 XADD $e $id $field_$v*2 [$hostile]
+2 XTRIM $e (MAXLEN_[~|=]_$few|MINID_[~|=]_$id) [LIMIT_$few]
+2 XDEL $e $id*3
+1 XLEN $e
+2 (XRANGE|XREVRANGE) $e $id $id [COUNT_$few]
+1 XRANGE $e - + [COUNT_$few]
+2 XREAD [COUNT_$few] STREAMS $e $id
+1 XREAD [COUNT_$few] [BLOCK_10] STREAMS $e $e $id $id
+3 XGROUP CREATE $e $grp ($id|0|0) [MKSTREAM] [ENTRIESREAD_$i]
+1 XGROUP SETID $e $grp $id [ENTRIESREAD_$i]
+1 XGROUP (DESTROY|NOSUCH) $e $grp
+1 XGROUP (CREATECONSUMER|DELCONSUMER) $e $grp $con
+5 XREADGROUP GROUP $grp $con [COUNT_$few] [NOACK] STREAMS $e (>|>|>|$id)
+1 XREADGROUP GROUP $grp $con [COUNT_$few] [BLOCK_10] [NOACK] STREAMS $e $e (>|$id) >
+2 XACK $e $grp $id*4
+2 XPENDING $e $grp
+2 XPENDING $e $grp [IDLE_100000] $id $id $i [$con]
+1 XPENDING $e $grp - + 10 [$con]
+2 XCLAIM $e $grp $con (0|0|100000|$hostile) $id*3 [FORCE] [JUSTID] [IDLE_$i|TIME_$i] [RETRYCOUNT_$few] [LASTID_$id]
+2 XAUTOCLAIM $e $grp $con (0|0|100000|$hostile) $id [COUNT_$few] [JUSTID]
+1 XSETID $e ($id|5000) [ENTRIESADDED_$i] [MAXDELETEDID_$id]
+1 XINFO STREAM $e [FULL_[COUNT_$few]]
+1 XINFO (GROUPS|CONSUMERS|NOSUCH|STREAM) $e [$grp]
 2 (DEL|UNLINK|EXISTS|TOUCH) $k*3
 2 TYPE $k
 1 KEYS (*|s*|?1|[ab]*|[^s]*|\*|nothing)
-1 SCAN 0 COUNT 1000 [MATCH_s*] [TYPE_(string|list|hash|zset|set|foo)]
+1 SCAN 0 COUNT 1000 [MATCH_s*] [TYPE_(string|list|hash|zset|set|stream|foo)]
 2 (RENAME|RENAMENX) $k $k
 2 COPY $k $k [DB_$db] [REPLACE]
 1 MOVE $k $db
@@ -197,6 +237,7 @@ var (
 	times   = []string{"4102444800", "4102444801", "5000000000", "1", "0", "-1", "abc", "9223372036854775807", "9223372036854775", "9223372036854776"}
 	timesMS = []string{"4102444800000", "4102444801500", "5000000000000", "1", "0", "-1", "abc", "9223372036854775807"}
 	offsets = []string{"0", "1", "5", "7", "8", "100", "#1", "-1", "abc", "4294967296", "9223372036854775807", ""}
+	ids     = []string{"1", "2-*", "3-0", "5", "8-1", "12", "20", "33", "50", "0", "0-1", "-", "+", "$", ">", "(5", "(3-1", "abc", "", "5-", "18446744073709551615", "1-18446744073709551616", "+7", " 9-1"}
 	fews    = []string{"0", "1", "2", "3", "5", "-1", "-2", "10", "abc", ""}
 )
 
@@ -206,12 +247,14 @@ var keysOf = map[string][]string{
 	"t": {"t1", "t2", "t3"}, "z": {"z1", "z2", "z3"},
 	"x":  {"x1", "x2"}, // all scores are 0: a range by name means nothing otherwise
 	"lz": {"l1", "l2", "z1", "z2"}, "lt": {"l1", "l2", "t1", "t2", "z1"}, "zt": {"z1", "z2", "t1", "t2"},
-	"k": {"s1", "s2", "n1", "h1", "h2", "l1", "l2", "t1", "t2", "z1", "z2", "missing", ""},
+	"g": {"g1", "g2"}, "p": {"p1", "p2", "p3"}, "e": {"e1", "e1", "e2"},
+	"k": {"s1", "s2", "n1", "h1", "h2", "l1", "l2", "t1", "t2", "z1", "z2", "e1", "e2", "g1", "missing", ""},
 }
 
 type generator struct {
 	*rand.Rand
-	total int
+	total  int
+	lastID int // of stream entries
 }
 
 func newGenerator(seed uint64) *generator {
@@ -279,6 +322,22 @@ func (g *generator) draw(pool string) string {
 			return g.pick(fews[:5])
 		}
 		return g.pick(fews)
+	case "newid":
+		g.lastID += g.IntN(2)
+		return strconv.Itoa(g.lastID) + g.pick([]string{"-*", "-*", "-*", "-" + strconv.Itoa(g.IntN(4))})
+	case "id":
+		if n := g.lastID; n > 0 && g.IntN(2) == 0 {
+			return strconv.Itoa(1+g.IntN(n)) + g.pick([]string{"", "-0", "-1", "-2"})
+		}
+		return g.pick(ids)
+	case "grp":
+		return g.pick([]string{"ga", "ga", "gb", ""})
+	case "con":
+		return g.pick([]string{"ca", "cb", "cc"})
+	case "size":
+		return g.pick([]string{"100", "5000", "200.5", "0", "30000", "1e7", "-1", "abc"})
+	case "unit":
+		return g.pick([]string{"km", "m", "mi", "FT", "KM", "km", "x"})
 	case "cnt":
 		return g.pick([]string{"1", "2", "2", "2", "3", "0", "-1", "abc"})
 	case "db":

@@ -110,6 +110,9 @@ const (
 	shape          // random choices: only kinds and lengths
 	seconds        // a time in seconds that passes
 	millis         // the same in milliseconds
+	moments        // exact but for Unix times in milliseconds, which are near
+	pending        // the same, and the third element of a reply's arrays is a time that passes
+	idle           // the same, with the sixth
 )
 
 func ruleFor(args []string) rule {
@@ -124,6 +127,15 @@ func ruleFor(args []string) rule {
 		return scanPairs
 	case "srandmember", "hrandfield", "zrandmember", "randomkey":
 		return shape
+	case "xpending":
+		if len(args) > 3 {
+			return pending
+		}
+	case "xinfo":
+		if len(args) > 1 && strings.EqualFold(args[1], "consumers") {
+			return idle
+		}
+		return moments
 	case "ttl", "expiretime":
 		return seconds
 	case "pttl", "pexpiretime":
@@ -154,12 +166,41 @@ func same(r rule, want, got reply) bool {
 		}
 	case shape:
 		return slices.EqualFunc(want.elems, got.elems, func(a, b reply) bool { return same(shape, a, b) })
+	case moments:
+		return sameTimes(want, got)
+	case pending, idle:
+		at := 2
+		if r == idle {
+			at = 5
+		}
+		return slices.EqualFunc(want.elems, got.elems, func(w, g reply) bool { return sameButTime(w, g, at) }) && want.text == got.text
 	case seconds:
 		return near(want.text, got.text, 2)
 	case millis:
 		return near(want.text, got.text, 2000)
 	}
 	return want.text == got.text && slices.EqualFunc(want.elems, got.elems, func(a, b reply) bool { return same(exact, a, b) })
+}
+
+// sameTimes compares exactly but for times in Unix milliseconds.
+func sameTimes(want, got reply) bool {
+	if want.kind != got.kind || want.null != got.null || !slices.EqualFunc(want.elems, got.elems, sameTimes) {
+		return false
+	}
+	return want.text == got.text || want.kind == ':' && len(want.text) == 13 && near(want.text, got.text, 5000)
+}
+
+// sameButTime compares the elements, that at a place as a time that passes.
+func sameButTime(want, got reply, at int) bool {
+	if want.kind != got.kind || len(want.elems) <= at || len(got.elems) != len(want.elems) {
+		return sameTimes(want, got)
+	}
+	for i := range want.elems {
+		if i != at && !sameTimes(want.elems[i], got.elems[i]) || i == at && !near(want.elems[i].text, got.elems[i].text, 5000) {
+			return false
+		}
+	}
+	return true
 }
 
 func sameMultiset(want, got []reply, group int) bool {

@@ -158,6 +158,9 @@ func compareKeyspaces(want, got target) (*mismatch, error) {
 					steps = append(steps, []string{"SMEMBERS", key})
 				case "zset":
 					steps = append(steps, []string{"ZRANGE", key, "0", "-1", "WITHSCORES"})
+				case "stream":
+					steps = append(steps, []string{"XRANGE", key, "-", "+"}, []string{"XINFO", "STREAM", key},
+						[]string{"XINFO", "GROUPS", key}, []string{"XINFO", "STREAM", key, "FULL", "COUNT", "0"})
 				}
 			}
 		}
