@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"respmesh/resp/frame"
 )
@@ -68,11 +69,14 @@ func (x *call) argPosition(args [][]byte) (lon, lat float64, ok bool) {
 		return 0, 0, false
 	}
 	if lon < geoLonMin || lon > geoLonMax || lat < geoLatMin || lat > geoLatMax {
-		x.errf("ERR invalid longitude,latitude pair %f,%f", lon, lat)
+		x.errf("ERR invalid longitude,latitude pair %s,%s", cFloat(lon), cFloat(lat))
 		return 0, 0, false
 	}
 	return lon, lat, true
 }
+
+// cFloat formats as C's printf does with %f.
+func cFloat(f float64) string { return strings.ToLower(strings.TrimPrefix(strconv.FormatFloat(f, 'f', 6, 64), "+")) }
 
 // argUnit reads a unit of length, as meters.
 func (x *call) argUnit(b []byte) (meters float64, ok bool) {
