@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -25,31 +22,6 @@ import (
 
 // readyTimeout bounds the start of `dev`: the first sync over the slowest path takes under two seconds.
 const readyTimeout = 30 * time.Second
-
-// Roles of a region, as DevReady gives them.
-const (
-	RolePrimary = "primary"
-	RoleReplica = "replica"
-	RoleNone    = "none"
-)
-
-// DevOptions are the flags of `respmesh dev`.
-type DevOptions struct {
-	Regions     []string
-	Primary     string   // empty: the first region
-	Replicas    []string // regions with a replica, if ReplicasSet; else all
-	ReplicasSet bool
-	Org, Name   string
-	WAN         string // "world" or "none"
-	Port, HTTP  int    // 0: free ones
-	Listen      []string
-	Data        string // empty: a temporary directory, and no data in it
-	AppendFsync string // "always", "everysec" (also if empty) or "no": when what is kept in Data is brought to the disk
-	TUN         bool
-	Password    string
-	Version     string
-	Log         *slog.Logger
-}
 
 // Dev is several nodes in one process: each with its own key, UDP socket, TCP stack, gateway and store. They meet
 // only by UDP, through a relay that delays packets as the distance between their regions would.
@@ -72,38 +44,6 @@ type Dev struct {
 
 	closeOnce sync.Once
 	closeErr  error
-}
-
-// DevReady is the line that `dev --json` prints.
-type DevReady struct {
-	Ready    bool        `json:"ready"`
-	Admin    string      `json:"admin"`
-	Database DevDatabase `json:"database"`
-	Regions  []DevRegion `json:"regions"`
-}
-
-// DevDatabase says how to reach the database inside the private network.
-type DevDatabase struct {
-	Org     string `json:"org"`
-	Name    string `json:"name"`
-	Address string `json:"address"`
-	DNS     string `json:"dns"`
-	URL     string `json:"url"`
-}
-
-// DevRegion is one node.
-type DevRegion struct {
-	Region    string  `json:"region"`
-	Role      string  `json:"role"`
-	RESP      string  `json:"resp"`
-	WireGuard string  `json:"wireguard"`
-	RTT       float64 `json:"rtt_to_primary_ms"`
-}
-
-// Host splits the address of the region's Redis port.
-func (r DevRegion) Host() (host, port string) {
-	host, port, _ = net.SplitHostPort(r.RESP)
-	return host, port
 }
 
 // StartDev starts the nodes and waits until every replica is in sync. Mistakes in the options are UsageErrors.
@@ -152,83 +92,6 @@ func StartDev(ctx context.Context, o DevOptions) (_ *Dev, err error) {
 		}
 	}
 	return d, nil
-}
-
-// check refuses what can't be, and fills in the defaults.
-func (o *DevOptions) check() error {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if len(o.Regions) == 0 {
-		return Usagef("--regions is empty; give at least one region")
-	}
-	seen := map[string]bool{}
-	for _, code := range o.Regions {
-		if _, err := netconf.CheckRegion(code); err != nil {
-			return Usagef("--regions: %v", err)
-		}
-		if seen[code] {
-			return Usagef("--regions: %s is given twice", code)
-		}
-		seen[code] = true
-	}
-	if o.Primary == "" {
-		o.Primary = o.Regions[0]
-	}
-	if !seen[o.Primary] {
-		return Usagef("--primary: %q isn't one of the regions %v", o.Primary, o.Regions)
-	}
-	if !o.ReplicasSet {
-		o.Replicas = o.Regions
-	}
-	for _, code := range o.Replicas {
-		if !seen[code] {
-			return Usagef("--replicas: %q isn't one of the regions %v", code, o.Regions)
-		}
-	}
-	if err := netconf.ValidateName(o.Org); err != nil {
-		return Usagef("--org: %v", err)
-	}
-	if err := netconf.ValidateName(o.Name); err != nil {
-		return Usagef("--name: %v", err)
-	}
-	if o.WAN != "world" && o.WAN != "none" {
-		return Usagef("--wan: %q is neither world nor none", o.WAN)
-	}
-	if _, err := aof.ParsePolicy(o.AppendFsync); err != nil && o.AppendFsync != "" {
-		return Usagef("--appendfsync: %v", err)
-	}
-	if o.AppendFsync != "" && o.Data == "" {
-		return Usagef("--appendfsync is about what --data keeps; give --data too")
-	}
-	if o.Port < 0 || o.Port+len(o.Regions)-1 > 65535 {
-		return Usagef("--port: %d is out of range; with %d regions it may be at most %d", o.Port, len(o.Regions), 65536-len(o.Regions))
-	}
-	if o.HTTP < 0 || o.HTTP > 65535 {
-		return Usagef("--http: %d is out of range", o.HTTP)
-	}
-	if len(o.Listen) == 0 {
-		return Usagef("--listen is empty; give at least one address")
-	}
-	for _, host := range o.Listen {
-		addr, err := netip.ParseAddr(host)
-		if err != nil {
-			return Usagef("--listen: %q isn't an IP address", host)
-		}
-		if !addr.IsLoopback() && o.Password == "" {
-			return Usagef("--listen: %s can be reached from outside this machine; set a password in RESPMESH_PASSWORD first", host)
-		}
-	}
-	if o.TUN {
-		return checkTUN()
-	}
-	return nil
-}
-
-// fsync is the policy of checked options.
-func (o *DevOptions) fsync() aof.Policy {
-	policy, _ := aof.ParsePolicy(o.AppendFsync)
-	return policy
 }
 
 // kept is the directory for a node's data: none if it wouldn't outlive this process.
@@ -370,39 +233,6 @@ func (d *Dev) Healthy() error {
 		}
 	}
 	return nil
-}
-
-// Ready describes what runs.
-func (d *Dev) Ready() DevReady {
-	topology, _ := d.registry.Current()
-	db, _ := topology.Database(d.opts.Org, d.opts.Name)
-	ready := DevReady{
-		Ready: true, Admin: d.admin.url,
-		Database: DevDatabase{
-			Org: db.Org, Name: db.Name, Address: db.Address.String(), DNS: dnsName(db),
-			URL: "redis://" + net.JoinHostPort(db.Address.String(), strconv.Itoa(redisPort)),
-		},
-	}
-	for i, n := range d.nodes {
-		rtt, _ := (*nodeMesh)(n).RTT(nodeName(d.opts.Primary))
-		ready.Regions = append(ready.Regions, DevRegion{
-			Region: n.opts.Region, Role: roleOf(db, n.opts.Region), RESP: d.addrs[i],
-			WireGuard: n.WireGuard().String(), RTT: float64(rtt.Microseconds()) / 1000,
-		})
-	}
-	return ready
-}
-
-func dnsName(db netconf.Database) string { return db.Name + "." + db.Org + ".internal" }
-
-func roleOf(db netconf.Database, region string) string {
-	switch {
-	case region == db.Primary:
-		return RolePrimary
-	case slices.Contains(db.Replicas, region):
-		return RoleReplica
-	}
-	return RoleNone
 }
 
 // Wait returns when ctx ends, or with an error when the admin server fails.
