@@ -337,14 +337,14 @@ func (l *loading) apply() error {
 	return nil
 }
 
-// broken is the end of loading at a place that isn't a command: zeros up to the end, which some file systems leave after a
-// crash, are an incomplete end; everything else isn't.
+// broken is the end of loading at a place that isn't a command. Some file systems leave zeros at the end after a crash: an
+// incomplete command that goes over into zeros up to the end is an incomplete end. Everything else is damage.
 func (l *loading) broken(at int64, cause error) (torn string, err error) {
 	if errors.Is(cause, ErrDamaged) {
 		return "", cause
 	}
-	if zeros, err := l.zerosFrom(at); err != nil {
-		return "", err
+	if zeros, err := l.zerosAfter(at); err != nil {
+		return "", fmt.Errorf("%s at byte %d: %w", l.name, at, err)
 	} else if zeros {
 		return "zeros", l.apply()
 	}
@@ -353,7 +353,13 @@ func (l *loading) broken(at int64, cause error) (torn string, err error) {
 		"and cut off what can't be read, and all that follows it, by: truncate -s %d %s", ErrDamaged, path, at, cause, dirName, l.good, path)
 }
 
-func (l *loading) zerosFrom(at int64) (bool, error) {
+// zerosAfter tells whether the file has nothing from a place on but at most the beginning of a command, and then zeros.
+func (l *loading) zerosAfter(at int64) (bool, error) {
+	end, err := l.lastByte(at)
+	if err != nil || end == l.size {
+		return false, err
+	}
+	rest := make([]byte, min(end-at, searchTail))
 	f, err := l.w.fs.OpenFile(l.w.path(l.name), os.O_RDONLY, 0)
 	if err != nil {
 		return false, err
@@ -362,17 +368,34 @@ func (l *loading) zerosFrom(at int64) (bool, error) {
 	if _, err := io.CopyN(io.Discard, f, at); err != nil {
 		return false, err
 	}
-	buf := make([]byte, 32<<10)
-	for {
+	if _, err := io.ReadFull(f, rest); err != nil {
+		return false, err
+	}
+	in := frame.NewReader(bytes.NewReader(rest))
+	var c frame.Command
+	err = in.ReadCommand(&c)
+	return (err == io.EOF || err == io.ErrUnexpectedEOF) && !followed(rest), nil
+}
+
+// lastByte is the offset after the last byte that isn't zero, at least at.
+func (l *loading) lastByte(at int64) (int64, error) {
+	f, err := l.w.fs.OpenFile(l.w.path(l.name), os.O_RDONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	end, pos := at, int64(0)
+	for buf := make([]byte, 64<<10); ; {
 		n, err := f.Read(buf)
-		if len(bytes.Trim(buf[:n], "\x00")) > 0 {
-			return false, nil
+		if data := bytes.TrimRight(buf[:n], "\x00"); len(data) > 0 {
+			end = max(end, pos+int64(len(data)))
 		}
+		pos += int64(n)
 		if err == io.EOF {
-			return true, nil
+			return end, nil
 		}
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 	}
 }
@@ -381,7 +404,7 @@ func (l *loading) zerosFrom(at int64) (bool, error) {
 // there would throw them away.
 func followed(rest []byte) bool {
 	rest = rest[:min(len(rest), searchTail)]
-	for at := 1; ; {
+	for at := 0; ; {
 		i := bytes.Index(rest[at:], []byte("\r\n*"))
 		if i < 0 {
 			return false
