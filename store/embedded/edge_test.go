@@ -36,6 +36,17 @@ func TestEdgesOfArguments(t *testing.T) {
 	)
 }
 
+// TestScannedScores: ZSCAN shows how a small set keeps its scores.
+func TestScannedScores(t *testing.T) {
+	var lines []string
+	for _, s := range strings.Fields("0 -0 1e15 4503599627370496 9007199254740993 1e17 -1e17 4e18 4611686018427387904 -4611686018427387904 " +
+		"4611686018427388928 9e18 -9e18 1e19 1e21 0.1 3e-7 123456789012345678 inf -inf 2.5") {
+		lines = append(lines, "del z", "zadd z "+s+" a", "zscan z 0", "zscore z a", "zrange z 0 -1 withscores", "zadd z 0 "+strings.Repeat("x", 70),
+			"zadd z 7 a", "zadd z "+s+" a", "zscore z a")
+	}
+	vectors(t, lines...)
+}
+
 // TestEncodings: when small values become big ones.
 func TestEncodings(t *testing.T) {
 	long := strings.Repeat("x", 65)

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"math"
+	"strconv"
 
 	"respmesh/resp/frame"
 )
@@ -318,7 +319,11 @@ func zscanCommand(x *call) {
 		return o.zset().scan(cursor, func(m lpValue, score float64) {
 			var name [24]byte
 			var with [32]byte
-			emit(m.bytes(&name), frame.FormatDouble(with[:0], score))
+			if n, ok := packInt(score); ok && o.zset().big == nil { // Redis replies what is in the listpack
+				emit(m.bytes(&name), strconv.AppendInt(with[:0], n, 10))
+			} else {
+				emit(m.bytes(&name), frame.FormatDouble(with[:0], score))
+			}
 		})
 	})
 }

@@ -97,10 +97,15 @@ func packScore(v lpValue) float64 {
 	return f
 }
 
+// packInt is the integer that a score is stored as in a listpack, within Redis's bounds for that.
+func packInt(f float64) (int64, bool) {
+	return int64(f), f >= -1<<62 && f <= 1<<62 && f == math.Trunc(f)
+}
+
 // appendPackScore appends a score entry: an integer if it is one exactly (zero loses its sign, as in Redis).
 func appendPackScore(dst []byte, f float64) []byte {
-	if f > -1<<52 && f < 1<<52 && f == math.Trunc(f) {
-		return lpAppendInt(dst, int64(f))
+	if n, ok := packInt(f); ok {
+		return lpAppendInt(dst, n)
 	}
 	var scratch [32]byte
 	switch {
