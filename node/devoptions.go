@@ -3,6 +3,7 @@ package node
 import (
 	"log/slog"
 	"net/netip"
+
 	"respmesh/netconf"
 	"respmesh/store/aof"
 )

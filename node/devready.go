@@ -2,9 +2,10 @@ package node
 
 import (
 	"net"
-	"respmesh/netconf"
 	"slices"
 	"strconv"
+
+	"respmesh/netconf"
 )
 
 // Roles of a region, as DevReady gives them.
