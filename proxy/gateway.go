@@ -51,7 +51,7 @@ func New(opt Options) (*Gateway, error) {
 	}
 	g := &Gateway{
 		opt: opt, log: opt.Log.With("database", opt.Database, "region", opt.Region),
-		meters: opt.Metrics.resolve(opt.Database, opt.Region), table: newTable(), ryw: newRYW(),
+		meters: opt.Metrics.resolve(opt.Org+"/"+opt.Database, opt.Region), table: newTable(), ryw: newRYW(),
 		nudged: make(chan struct{}, 1),
 		links:  make(map[linkKey]*link), open: make(map[*link]struct{}),
 		idle: make(map[string][]*link), failed: make(map[string]time.Time),
@@ -265,6 +265,9 @@ func (g *Gateway) remote(node string) *remote { return (*g.remotes.Load())[node]
 func (g *Gateway) applied(v *view, history *string) int64 {
 	if g.opt.Store != nil {
 		if replid, offset := g.opt.Store.Position(); replid == *history {
+			if !v.localUsable {
+				g.seen.raise(history, offset) // reads go elsewhere, and what is forgotten by this must be had there
+			}
 			return offset
 		}
 		return 0

@@ -159,7 +159,7 @@ func TestMetrics(t *testing.T) {
 					for _, p := range x.Label {
 						l[p.GetName()] = p.GetValue()
 					}
-					if l["region"] == "rb" && l["database"] == "d" {
+					if l["region"] == "rb" && l["database"] == "o/d" {
 						delete(want, l["class"]+" "+l["route"])
 					}
 				}
