@@ -74,8 +74,8 @@ func (x *call) peek(key []byte) *object {
 		return nil
 	}
 	if ent.val.vol != 0 && x.expired(ent) {
-		if x.spec.Is(command.FlagWrite) && !x.e.replica {
-			// Replicas, which believe the stream that all keys are alive, must come to the same result.
+		if (x.multi || x.spec.Is(command.FlagWrite)) && !x.e.replica {
+			// What comes after must see it gone. And replicas, which believe the stream that all keys are alive, must come to the same result.
 			x.e.expireKey(x.dbIndex, ent)
 		} else {
 			x.lapsed = true

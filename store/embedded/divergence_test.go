@@ -89,6 +89,60 @@ func TestExpiredSourcesDontDiverge(t *testing.T) {
 	}
 }
 
+// Writers hold the write lock: what they look up may be deleted.
+func TestWritersHoldTheWriteLock(t *testing.T) {
+	handlers := bindCommands()
+	for spec := range command.All() {
+		if h := handlers[spec.ID]; h.handle != nil && h.shared && spec.Is(command.FlagWrite) {
+			t.Errorf("%s shares the lock", spec.Name)
+		}
+	}
+}
+
+func TestTransactionsSeeWhatExpired(t *testing.T) {
+	clk, rec := newClock(), &recorder{}
+	e := newEngine(t, Options{Now: clk.now, Sink: rec})
+	c := newConn(e)
+	run(t, c, "set k v px 10")
+	clk.advance(time.Second)
+	run(t, c, "multi")
+	run(t, c, "get k")
+	run(t, c, "dbsize")
+	want(t, c, "exec", "*2\r\n$-1\r\n:0\r\n")
+	// A key that was over when the WATCH began may be deleted, by whomever.
+	run(t, c, "set k v px 10")
+	for _, by := range []string{"flushall", "swapdb 0 1", "get k"} {
+		run(t, c, "flushall")
+		run(t, c, "set k v px 10")
+		clk.advance(time.Second)
+		run(t, c, "watch k")
+		run(t, newConn(e), by)
+		run(t, c, "multi")
+		want(t, c, "exec", "*0\r\n")
+	}
+}
+
+// What a primary's clients publish reaches the subscribers here, also out of a transaction.
+func TestPublishedByTheStream(t *testing.T) {
+	e := newEngine(t, Options{Replica: true})
+	var got []string
+	c := e.NewConn(ConnOptions{Push: func(b []byte) { got = append(got, string(b)) }})
+	run(t, c, "subscribe ch")
+	run(t, c, "psubscribe c*")
+	var reqs []command.Request
+	for _, line := range []string{"publish ch one", "multi", "publish ch two", "set k v", "exec"} {
+		reqs = append(reqs, request(words(t, line)...))
+	}
+	for i := range reqs { // the link may cut anywhere
+		if err := e.Apply(reqs[i : i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(got) != 4 || !strings.Contains(got[0], "one") || !strings.Contains(got[3], "two") {
+		t.Errorf("%q", got)
+	}
+}
+
 // Members of a set come in any order; what SORT makes of equal ones is the same everywhere.
 func TestSortStoreOfTiesIsTheSameEverywhere(t *testing.T) {
 	a, b := newEngine(t, Options{HashSeed: 1}), newEngine(t, Options{HashSeed: 2})

@@ -161,12 +161,26 @@ func (e *Engine) touched(db int, key []byte) {
 
 // touchedAll is touched for all keys of a database that is replaced by another.
 func (e *Engine) touchedAll(db int, before, after *keyspace) {
+	now := e.now()
 	for key, ws := range e.watched[db] {
-		if before.keys.find(bytesOf(key)) == nil && (after == nil || after.keys.find(bytesOf(key)) == nil) {
+		was, is, over := before.keys.find(bytesOf(key)), (*entry[object])(nil), false
+		if after != nil {
+			is = after.keys.find(bytesOf(key))
+			over = is != nil && is.val.vol != 0 && after.volatile[is.val.vol].at < now
+		}
+		if was == nil && is == nil {
 			continue
 		}
 		for _, w := range ws {
-			w.c.dirty = true
+			switch { // what is expired counts as not there
+			case w.expired && is == nil:
+				w.expired = false
+			case w.expired && over:
+			case !w.expired && was == nil && over:
+				w.expired = true
+			default:
+				w.c.dirty = true
+			}
 		}
 	}
 	for key, queue := range e.waiting[db] {

@@ -53,6 +53,17 @@ func TestServedWhileBlocked(t *testing.T) {
 		{"xreadgroup, swapped", "xreadgroup group g c block 0 streams a >", []string{"xgroup create a g $ mkstream"}, []string{"swapdb 0 1"}},
 		{"xreadgroup, replaced", "xreadgroup group g c block 0 streams a >", []string{"xgroup create a g $ mkstream"}, []string{"multi", "del a", "xadd a 1-1 f v", "exec"}},
 		{"xreadgroup, expired", "xreadgroup group g c block 0 streams a >", []string{"xgroup create a g $ mkstream"}, []string{"pexpireat a 1"}},
+		{"by swapdb", "blpop a 0", []string{"select 1", "rpush a 1", "select 0"}, []string{"swapdb 0 1", "llen a"}},
+		{"by swapdb to another kind", "blpop a 0", []string{"select 1", "set a 1", "select 0"}, []string{"swapdb 0 1", "swapdb 1 0", "rpush a 2"}},
+		{"after flushall", "blpop a 0", nil, []string{"flushall", "rpush a 1"}},
+		{"flushed in the transaction", "blpop a 0", nil, []string{"multi", "rpush a 1", "flushall", "rpush a 2 3", "exec"}},
+		{"gone in the transaction", "blpop a 0", nil, []string{"multi", "rpush a 1", "del a", "exec", "multi", "rpush a 2", "expire a -1", "exec", "rpush a 3"}},
+		{"by move", "blpop a 0", []string{"select 1", "rpush a 1"}, []string{"move a 0"}},
+		{"by copy", "blpop a 0", []string{"rpush b 1"}, []string{"copy b a"}},
+		{"another kind in the transaction", "blpop a 0", nil, []string{"multi", "rpush a 1", "del a", "set a x", "exec", "del a", "rpush a 2"}},
+		{"renamed away in the transaction", "blpop a b 0", nil, []string{"multi", "rpush a 1", "rename a b", "exec"}},
+		{"two keys in the transaction", "blpop a b 0", nil, []string{"multi", "rpush b 1", "rpush a 2", "exec"}},
+		{"by restore", "blpop a 0", []string{"rpush b 1"}, []string{"multi", "rename b a", "exec"}},
 		{"by lmove", "blpop a 0", []string{"rpush l 2 1"}, []string{"lmove l a LEFT LEFT"}},
 	} {
 		for _, hello := range []string{"hello 2", "hello 3"} {
