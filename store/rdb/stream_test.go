@@ -2,7 +2,12 @@ package rdb_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
 	"testing"
 
 	"respmesh/store/rdb"
@@ -56,4 +61,81 @@ func TestDamagedStream(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// A real server loads a file with a stream, and dumps what we wrote.
+func TestServerLoadsStream(t *testing.T) {
+	dir := t.TempDir()
+	sample := streamSample()
+	file := write(t, []rdb.Entry{{Key: []byte("s"), Value: sample}, {Key: []byte("empty"), Value: &rdb.Stream{Last: rdb.StreamID{MS: 7}}}})
+	if err := os.WriteFile(filepath.Join(dir, "dump.rdb"), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if check, err := exec.LookPath("redis-check-rdb"); err != nil {
+		t.Log("redis-check-rdb is not installed")
+	} else if out, err := exec.Command(check, filepath.Join(dir, "dump.rdb")).CombinedOutput(); err != nil {
+		t.Errorf("redis-check-rdb: %v\n%s", err, out)
+	}
+	r := startRedis(t, dir)
+	got, err := readAll(rdb.NewReader(bytes.NewReader(r.save())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range got {
+		if s := e.Value.(*rdb.Stream); string(e.Key) == "s" && !reflect.DeepEqual(s, sample) {
+			t.Errorf("got %+v\nwant %+v", s, sample)
+		}
+	}
+	if len(got) != 2 {
+		t.Error(got)
+	}
+}
+
+// The types of Redis 5 and 7.2 hold the same stream, with less and with more about it.
+func TestOtherStreamTypes(t *testing.T) {
+	sample := streamSample()
+	body := func(typ byte) []byte {
+		b := append([]byte{typ, 1, 's', 1, 16}, rawIDs(sample.Nodes[0].Master)...)
+		b = append(append(b, byte(len(sample.Nodes[0].Pack))), sample.Nodes[0].Pack...)
+		b = append(b, 1, 5, 1)
+		if typ != 15 {
+			b = append(b, 5, 1, 5, 0, 2)
+		}
+		b = append(b, 1, 1, 'g', 5, 1)
+		if typ != 15 {
+			b = append(append(b, 0x81), bytes.Repeat([]byte{0xff}, 8)...)
+		}
+		b = append(append(b, 1), rawIDs(sample.Last)...)
+		b = append(binary.LittleEndian.AppendUint64(b, 1700000000000), 3, 2)
+		for _, c := range sample.Groups[0].Consumers {
+			b = append(append(b, byte(len(c.Name))), c.Name...)
+			b = binary.LittleEndian.AppendUint64(b, uint64(c.Seen))
+			if typ == 21 {
+				b = binary.LittleEndian.AppendUint64(b, 12345)
+			}
+			b = append(append(b, byte(len(c.Pending))), rawIDs(c.Pending...)...)
+		}
+		return b
+	}
+	for _, typ := range []byte{15, 19, 21} {
+		file := append(append([]byte("REDIS0011"), body(typ)...), 0xff, 0, 0, 0, 0, 0, 0, 0, 0)
+		got, err := readAll(rdb.NewReader(bytes.NewReader(file)))
+		if err != nil {
+			t.Fatalf("type %d: %v", typ, err)
+		}
+		want := streamSample()
+		if typ == 15 {
+			want.Legacy, want.First, want.MaxDeleted, want.Added = true, rdb.StreamID{}, rdb.StreamID{}, 0
+		}
+		if !reflect.DeepEqual(got[0].Value, want) {
+			t.Errorf("type %d: got %+v\nwant %+v", typ, got[0].Value, want)
+		}
+	}
+}
+
+func rawIDs(ids ...rdb.StreamID) (b []byte) {
+	for _, id := range ids {
+		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, id.MS), id.Seq)
+	}
+	return b
 }
