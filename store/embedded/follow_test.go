@@ -23,7 +23,7 @@ func content(t *testing.T, do func(line string) frame.Reply) string {
 		do("keys *").Each(func(k frame.Reply) bool {
 			key := fmt.Sprintf("%q", k.Text())
 			show := map[string]string{
-				"string": "get", "list": "lrange %s 0 -1", "set": "smembers", "hash": "hgetall", "zset": "zrange %s 0 -1 withscores",
+				"string": "get", "list": "lrange %s 0 -1", "set": "smembers", "hash": "hgetall", "zset": "zrange %s 0 -1 withscores", "stream": "xrange %s - +",
 			}
 			typ := string(do("type " + key).Text())
 			line := show[typ]
@@ -32,6 +32,8 @@ func content(t *testing.T, do func(line string) frame.Reply) string {
 			}
 			value := do(fmt.Sprintf(line, key)).Raw
 			switch typ {
+			case "stream":
+				value = append(bytes.Clone(value), do("xpending "+key+" g").Raw...)
 			case "set":
 				value = unordered(value)
 			case "hash":

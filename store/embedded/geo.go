@@ -76,7 +76,9 @@ func (x *call) argPosition(args [][]byte) (lon, lat float64, ok bool) {
 }
 
 // cFloat formats as C's printf does with %f.
-func cFloat(f float64) string { return strings.ToLower(strings.TrimPrefix(strconv.FormatFloat(f, 'f', 6, 64), "+")) }
+func cFloat(f float64) string {
+	return strings.ToLower(strings.TrimPrefix(strconv.FormatFloat(f, 'f', 6, 64), "+"))
+}
 
 // argUnit reads a unit of length, as meters.
 func (x *call) argUnit(b []byte) (meters float64, ok bool) {

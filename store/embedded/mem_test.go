@@ -22,6 +22,9 @@ func TestMemoryIsAccounted(t *testing.T) {
 		{"hashes of 10", func(i int) string {
 			return fmt.Sprintf("hset key:%012d a 1 b 2 c 3 d 4 e 5 f 6 g 7 h 8 i 9 j %d", i, i)
 		}},
+		{"streams", func(i int) string { return fmt.Sprintf("xadd key:%012d %d-0 field value", i%(n/10), i+1) }},
+		{"one stream", func(i int) string { return fmt.Sprintf("xadd key %d-0 field value%d", i+1, i) }},
+		{"HyperLogLogs", func(i int) string { return fmt.Sprintf("pfadd key:%012d a b c d e f g h i j", i) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var before, after runtime.MemStats

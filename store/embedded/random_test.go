@@ -31,6 +31,9 @@ var randomCommands = []string{
 	"sismember K V", "~ sinter K K", "~ sunion K K", "~ sdiff K K", "sinterstore K K K", "smove K K V", "hincrbyfloat K V F", "hstrlen K V", "hmget K V V", "hsetnx K V V", "lmove K K left|right left|right", "lpos K V [rank] [N]", "rpoplpush K K",
 	"zadd K [nx|xx] [gt|lt] [ch] [incr] F V", "zadd K F V F V", "zincrby K F V", "zrem K V V", "zscore K V", "zmscore K V V", "zrank K V", "zrevrank K V", "zcard K", "zcount K F F", "zrange K N N [rev] [withscores]", "zrangebyscore K F F [withscores]",
 	"zrangestore K K N N", "zunionstore K 2 K K", "zinterstore K 2 K K", "zdiffstore K 2 K K", "zpopmin K [N]", "zpopmax K", "zremrangebyrank K N N", "zremrangebyscore K F F", "zlexcount K - +", "sort K [alpha] [desc]", "sort K store K",
+	"xadd K O-* V V", "xadd K [nomkstream] O-* V V", "xadd K maxlen [~] O O-* V V", "xadd K minid [~] O O-* V V V V", "xdel K O O", "xtrim K maxlen [~] O", "xlen K", "xrange K O O", "xrevrange K + -", "xread count 2 streams K O", "xgroup create K g O [mkstream]", "xgroup destroy K g", "xgroup setid K g O", "xgroup delconsumer K g x",
+	"xreadgroup group g x|y count 3 [noack] streams K >", "xreadgroup group g x|y streams K >", "xreadgroup group g x streams K 0", "xack K g O-0 O-1", "xclaim K g x|y 0 O O-1 [force] [justid]", "xautoclaim K g x|y 0 O [justid]", "xpending K g", "xinfo stream K", "xinfo groups K", "xsetid K O",
+	"pfadd K V V", "pfadd K N N", "pfcount K", "pfcount K K", "pfmerge K K K", "geoadd K 1.5 O V", "geoadd K O 7 V", "geosearch K fromlonlat 2 2 byradius 3000 km", "geosearchstore K K fromlonlat 2 2 bybox 3000 2000 km", "geodist K V V", "geopos K V", "geohash K V V",
 }
 
 // TestRandomCommands runs the same random commands here and on a real server.

@@ -3,6 +3,7 @@ package embedded
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 
 	"respmesh/resp/command"
 	"respmesh/resp/frame"
+	"respmesh/store/rdb"
 )
 
 func TestStreamGroups(t *testing.T) {
@@ -139,4 +141,18 @@ func TestStreamDump(t *testing.T) {
 	if err := audit(e); err != nil {
 		t.Error(err)
 	}
+}
+
+// A stream that a server before 7.0 dumped gets the counters that 7.0 gives it.
+func TestStreamOfOldServer(t *testing.T) {
+	id := func(n byte) string { return string([]byte{0, 0, 0, 0, 0, 0, 0, n, 0, 0, 0, 0, 0, 0, 0, 0}) }
+	pack := "\x02\x01\x00\x01\x01\x01\x81f\x02\x00\x01" + "\x02\x01\x00\x01\x00\x01\x81v\x02\x04\x01" + "\x02\x01\x03\x01\x00\x01\x81w\x02\x04\x01"
+	pack = string([]byte{byte(len(pack) + 7), 0, 0, 0, 15, 0}) + pack + "\xff"
+	group := func(name string, last byte) string { return "\x01" + name + string([]byte{last}) + "\x00\x00\x00" }
+	payload := []byte("\x0f\x01\x10" + id(5) + string([]byte{byte(len(pack))}) + pack + "\x02\x08\x00\x04" +
+		group("a", 0) + group("b", 5) + group("c", 8) + group("d", 9))
+	payload = append(payload, 9, 0)
+	payload = binary.LittleEndian.AppendUint64(payload, rdb.CRC64(0, payload))
+	line := fmt.Sprintf("restore s 0 %q", payload)
+	vectors(t, line, "xinfo stream s", "xinfo stream s full", "xinfo groups s", "xadd s 9 f x", "xinfo stream s", "xinfo groups s")
 }

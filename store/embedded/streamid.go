@@ -55,7 +55,7 @@ func (id streamID) appendTo(dst []byte) []byte {
 }
 
 // idArg formats an id for propagate.
-func idArg(id streamID) []byte { return id.appendTo(nil) }
+func idArg(id streamID) []byte { return id.appendTo(make([]byte, 0, 24)) }
 
 // streamID replies an id.
 func (x *call) streamID(id streamID) {

@@ -193,11 +193,12 @@ func (s *streamValue) walk(from, to streamID, reverse, all bool, visit func(e *s
 		s.walkBack(from, to, all, visit)
 		return
 	}
+	var e streamEntry // one for all: visit makes it escape
 	for i := s.chunkOf(from); i < len(s.chunks); i++ {
 		c := &s.chunks[i]
 		h := c.head()
 		for at := h.first; !c.pack.atEnd(at); {
-			e := c.entry(&h, at)
+			e = c.entry(&h, at)
 			if to.before(e.id) {
 				return
 			}
@@ -213,6 +214,7 @@ func (s *streamValue) walkBack(from, to streamID, all bool, visit func(e *stream
 	if len(s.chunks) == 0 {
 		return
 	}
+	var e streamEntry
 	for i := s.chunkOf(to); i >= 0; i-- {
 		c := &s.chunks[i]
 		h := c.head()
@@ -221,7 +223,7 @@ func (s *streamValue) walkBack(from, to streamID, all bool, visit func(e *stream
 			if !ok {
 				break
 			}
-			e := c.entry(&h, at)
+			e = c.entry(&h, at)
 			if e.id.before(from) {
 				return
 			}
