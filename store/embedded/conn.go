@@ -315,7 +315,9 @@ func (c *Conn) applyLocked(req *command.Request) error {
 	x.begin(req.Spec, req.Args, req.Raw)
 	c.process(x)
 	e.effects.end()
-	e.ready = e.ready[:0] // a replica's sessions don't wait for keys
+	if len(e.ready) > 0 { // of a replica's sessions, only XREAD waits
+		e.serveReady(x.now)
+	}
 	e.stats.commands.Add(1)
 	e.count(x)
 	x.args, x.raw, x.db, x.blocked = nil, nil, nil, nil

@@ -156,3 +156,17 @@ func TestStreamOfOldServer(t *testing.T) {
 	line := fmt.Sprintf("restore s 0 %q", payload)
 	vectors(t, line, "xinfo stream s", "xinfo stream s full", "xinfo groups s", "xadd s 9 f x", "xinfo stream s", "xinfo groups s")
 }
+
+// On a replica, XREAD waits for what the primary sends.
+func TestReadBlockedOnReplica(t *testing.T) {
+	e := newEngine(t, Options{Replica: true})
+	out := blockedProto(t, e, "hello 2", "xread block 0 streams a b $ $")
+	for _, line := range []string{"select 0", "xadd other 1-1 f v", "multi", "xadd b 1-1 f v", "xadd b 1-2 f v", "exec"} {
+		if err := e.Apply([]command.Request{request(words(t, line)...)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := <-out, "*1\r\n*2\r\n$1\r\nb\r\n*2\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n*2\r\n$3\r\n1-2\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n"; got != want {
+		t.Errorf("got %q", got)
+	}
+}
