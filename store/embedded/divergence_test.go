@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -273,4 +274,27 @@ func TestHugeNegativeCounts(t *testing.T) {
 	if out := run(t, c, "srandmember big -100"); !strings.HasPrefix(out, "-ERR ") {
 		t.Errorf("%.60q", out)
 	}
+}
+
+// A snapshot that couldn't be written whole must not look as if it were.
+func TestSnapshotReportsItsErrors(t *testing.T) {
+	e := newEngine(t, Options{})
+	e.mu.Lock()
+	e.dbs[0].add([]byte("k"), listPayload(newList()), e.now()) // a file can't hold an empty list
+	e.mu.Unlock()
+	if err := e.Snapshot(io.Discard, nil); err == nil {
+		t.Error("no error")
+	}
+}
+
+// The longest time-outs that Redis takes are beyond what a time.Duration holds.
+func TestLongestTimeout(t *testing.T) {
+	e := newEngine(t, Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	w := blocked(ctx, t, e, "blpop q 9223372036854775")
+	want(t, newConn(e), "rpush q a", ":1\r\n")
+	if got := <-w; got != "*2\r\n$1\r\nq\r\n$1\r\na\r\n" {
+		t.Errorf("got %q", got)
+	}
+	cancel()
 }
