@@ -78,8 +78,9 @@ func (b bothLogs) Append(p []byte) {
 // loggedConn answers a batch once what it did is in the append-only file, as safely as its policy says. Under the policy
 // always, reads too wait for what they may have seen.
 type loggedConn struct {
-	conn *embedded.Conn
-	aof  *aof.Writer
+	conn   *embedded.Conn
+	aof    *aof.Writer
+	always bool // the policy
 }
 
 // Do implements proxy.StoreConn.
@@ -110,7 +111,7 @@ func (c *loggedConn) do(ctx context.Context, dst []byte, reqs []command.Request)
 	if pos == c.aof.Committed() {
 		return dst
 	}
-	if c.aof.Info().Policy != aof.Always && (pos == before || !mayWrite(reqs)) {
+	if !c.always && (pos == before || !mayWrite(reqs)) {
 		return dst
 	}
 	if err := c.aof.Commit(pos); err != nil && pos > before {

@@ -119,7 +119,7 @@ func (s *store) NewConn(push func([]byte)) proxy.StoreConn {
 	if s.aof == nil {
 		return conn
 	}
-	return &loggedConn{conn: conn, aof: s.aof}
+	return &loggedConn{conn: conn, aof: s.aof, always: s.aof.Info().Policy == aof.Always}
 }
 
 // Position implements proxy.Store.

@@ -290,6 +290,7 @@ func (w *Writer) Close() error {
 			err = errors.Join(err, w.file.Close())
 			w.file = nil
 		}
+		w.failure.Store(&Failure{Err: ErrClosed, lost: true}) // what an engine that outlives it does can't be kept
 		if err != nil {
 			w.closed = fmt.Errorf("close append-only file: %w", err)
 		}
