@@ -159,7 +159,7 @@ func (c *Conn) wait(ctx context.Context, w *waiter, dst []byte) (out []byte, ali
 	case <-ctx.Done():
 	case <-c.e.closed:
 	}
-	c.e.mu.Lock()
+	c.e.lock()
 	defer c.e.mu.Unlock()
 	x := call{out: dst, proto: w.proto}
 	switch {

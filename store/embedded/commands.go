@@ -35,6 +35,7 @@ func commandTables() [][]registration {
 		serverCommands(),
 		infoCommands(),
 		pubsubCommands(),
+		scriptCommands(),
 		keysCommands(),
 		expireCommands(),
 		scanCommands(),

@@ -87,7 +87,7 @@ func (c *Conn) Close() error {
 		return nil
 	}
 	c.e.stats.conns.Add(-1)
-	c.e.mu.Lock()
+	c.e.lock()
 	defer c.e.unlock()
 	c.reset()
 	return nil
@@ -132,12 +132,16 @@ func (c *Conn) shared(reqs []command.Request) bool {
 func (c *Conn) doShared(dst []byte, reqs []command.Request) ([]byte, int) {
 	e := c.e
 	e.mu.RLock()
+	if done := e.busy; done != nil {
+		e.mu.RUnlock()
+		return c.whileBusy(dst, reqs, done)
+	}
 	dst, n, _ := c.run(dst, reqs)
 	lapsed := c.x.lapsed && !e.replica
 	e.mu.RUnlock()
 	if lapsed {
 		// What the commands found expired goes now: DBSIZE and replicas shall know.
-		e.mu.Lock()
+		e.lock()
 		e.expireDue(e.now(), expireSlice)
 		e.unlock()
 	}
@@ -147,6 +151,11 @@ func (c *Conn) doShared(dst []byte, reqs []command.Request) ([]byte, int) {
 func (c *Conn) doExclusive(dst []byte, reqs []command.Request) ([]byte, int, *waiter) {
 	e := c.e
 	e.mu.Lock()
+	if done := e.busy; done != nil {
+		e.mu.Unlock()
+		dst, n := c.whileBusy(dst, reqs, done)
+		return dst, n, nil
+	}
 	defer e.unlock()
 	dst, n, w := c.run(dst, reqs)
 	if c.x.lapsed && !e.replica {

@@ -35,6 +35,10 @@ type Options struct {
 	Now      func() time.Time
 	Log      *slog.Logger
 	Sink     Sink // nil: effects go nowhere
+	// ScriptTimeLimit is how long a script may run before other clients are answered BUSY and SCRIPT KILL works: 5 s if 0.
+	ScriptTimeLimit time.Duration
+	// ScriptMemory is by how many bytes the process may grow while a script runs before the script is ended: 512 MiB if 0.
+	ScriptMemory int64
 	// Replication supplies what INFO and ROLE say about replication; nil: a primary without replicas. It is called
 	// without locks that Sink's methods take, but under the engine's.
 	Replication func() Replication
@@ -112,6 +116,8 @@ type Engine struct {
 	woken    []*waiter // served, to be told when the lock is released
 	stream   *Conn     // the session of Apply
 	snapMark uint32    // of the last snapshot
+	scripts  scripts
+	busy     chan struct{} // not nil: a script has let go of mu and has the rest until this is closed
 }
 
 // stats are counted by readers too, hence atomic.
@@ -129,6 +135,12 @@ func New(opts Options) *Engine {
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.ScriptTimeLimit == 0 {
+		opts.ScriptTimeLimit = defaultScriptTime
+	}
+	if opts.ScriptMemory == 0 {
+		opts.ScriptMemory = defaultScriptMemory
 	}
 	if opts.Replication == nil {
 		id := randomHex(40)
@@ -162,6 +174,7 @@ func New(opts Options) *Engine {
 		e.waiting[i] = map[string][]*waiter{}
 	}
 	e.pubsub.init()
+	e.scripts.init(e)
 	if e.replica {
 		e.effects.sink = nil
 	}
@@ -172,7 +185,10 @@ func New(opts Options) *Engine {
 
 // Close ends the background work and the waits of blocked sessions.
 func (e *Engine) Close() error {
-	e.close.Do(func() { close(e.closed) })
+	e.close.Do(func() {
+		close(e.closed)
+		e.scripts.close()
+	})
 	e.running.Wait()
 	return nil
 }
@@ -192,7 +208,7 @@ func (e *Engine) now() int64 { return e.opts.Now().UnixMilli() }
 
 // Info reports on the engine.
 func (e *Engine) Info() Info {
-	e.mu.RLock()
+	e.rlock()
 	defer e.mu.RUnlock()
 	in := Info{
 		Memory: e.memoryLocked(), Hits: e.stats.hits.Load(), Misses: e.stats.misses.Load(),
@@ -217,7 +233,7 @@ func (e *Engine) memoryLocked() int64 {
 // SetReplica makes the engine a replica, which refuses its clients' writes, hides expired keys without deleting them
 // and lets nothing through to the Sink, or a primary again.
 func (e *Engine) SetReplica(on bool) {
-	e.mu.Lock()
+	e.lock()
 	defer e.unlock()
 	if e.replica == on {
 		return
@@ -282,7 +298,7 @@ func (e *Engine) count(x *call) {
 // Apply executes commands from the primary's replication stream, all of them or up to the first that can't be
 // applied: the data then is no longer the primary's, and the error says why.
 func (e *Engine) Apply(reqs []command.Request) error {
-	e.mu.Lock()
+	e.lock()
 	defer e.unlock()
 	for i := range reqs {
 		if err := e.stream.applyLocked(&reqs[i]); err != nil {

@@ -56,7 +56,7 @@ func (e *Engine) housekeep() (more bool) {
 	if !e.needsHousekeeping(now) {
 		return false
 	}
-	e.mu.Lock()
+	e.lock()
 	defer e.unlock()
 	if !e.replica && e.expireDue(now, expireSlice) {
 		return true
@@ -72,7 +72,7 @@ func (e *Engine) housekeep() (more bool) {
 }
 
 func (e *Engine) needsHousekeeping(now int64) bool {
-	e.mu.RLock()
+	e.rlock()
 	defer e.mu.RUnlock()
 	for _, ks := range e.dbs {
 		if ks.keys.resizing() || !e.replica && len(ks.volatile) > 1 && ks.volatile[1].at < now {

@@ -57,7 +57,7 @@ func (e *Engine) Snapshot(w io.Writer, at func()) error {
 }
 
 func (e *Engine) beginSnapshot(at func()) *snapshot {
-	e.mu.Lock()
+	e.lock()
 	defer e.unlock()
 	e.effects.flush()
 	e.effects.forget()
@@ -84,7 +84,7 @@ func (e *Engine) beginSnapshot(at func()) *snapshot {
 }
 
 func (e *Engine) endSnapshot(s *snapshot) {
-	e.mu.Lock()
+	e.lock()
 	defer e.unlock()
 	for _, ks := range s.dbs {
 		ks.snap = nil
@@ -94,7 +94,7 @@ func (e *Engine) endSnapshot(s *snapshot) {
 
 // snapshotSlice goes on with the walk, takes what has been written into buf, and tells whether there is more.
 func (e *Engine) snapshotSlice(s *snapshot, buf *bytes.Buffer) (more bool, err error) {
-	e.mu.Lock()
+	e.lock()
 	defer e.unlock()
 	for start, n := time.Now(), 0; ; n++ {
 		if s.walk == len(s.dbs) {
@@ -206,7 +206,7 @@ func (e *Engine) Restore(r io.Reader) error {
 			selected = n
 		}
 	}
-	e.mu.Lock()
+	e.lock()
 	defer e.unlock()
 	for i, ks := range dbs {
 		e.touchedAll(i, e.dbs[i], ks)

@@ -64,7 +64,7 @@ func (c *Conn) waitForReplicas(ctx context.Context, w *waiter, dst []byte) (out 
 		over = true
 	default:
 	}
-	e.mu.Lock()
+	e.lock()
 	defer e.mu.Unlock()
 	switch {
 	case w.refused != "":
