@@ -14,17 +14,19 @@ import (
 func briefly(o *Options) { o.WaitBoundMin, o.WaitBoundMax = 10*time.Millisecond, 10*time.Millisecond }
 
 // gate has the store's commands of one name wait until the function it returns is called.
-func (t *tiny) gate(name string) (open func()) {
+func (t *tiny) gate(test *testing.T, name string) (open func()) {
 	ch := make(chan struct{})
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.block, t.blockOn = ch, name
-	return func() {
+	open = sync.OnceFunc(func() {
 		t.mu.Lock()
 		t.block = nil
 		t.mu.Unlock()
 		close(ch)
-	}
+	})
+	test.Cleanup(open)
+	return open
 }
 
 // A transaction's reads show what the primary has: later reads mustn't show less.
@@ -68,7 +70,7 @@ func TestPipelinedReadsDontGoBack(t *testing.T) {
 	c, direct := connect(t, addr), connect(t, addrA)
 	b.hold()
 	c.want("SET k 1", "OK")
-	open := a.gate("get")
+	open := a.gate(t, "get")
 	c.send("GET k")
 	eventually(t, "read on its way to the primary", func() bool { return g.inFlightForTest() == 1 })
 	b.release()
@@ -108,7 +110,7 @@ func TestRetriedReadSeesWrites(t *testing.T) {
 	c.want("SET k 1", "OK")
 	h.stores["b"].hold()
 	c.want("SET k 2", "OK")
-	open := h.stores["a"].gate("get")
+	open := h.stores["a"].gate(t, "get")
 	c.send("GET k")
 	eventually(t, "read on its way to the primary", func() bool { return g.inFlightForTest() == 1 })
 	mu.Lock()
@@ -168,7 +170,7 @@ func TestHistoryDecidesWhatIsForgotten(t *testing.T) {
 func TestAbandonedTransactionTakesItsLink(t *testing.T) {
 	h := newHouse(t, "a", "b")
 	g, addr := h.gateway("b", h.mesh("b"), func(o *Options) { o.SessionWindow, o.WarmPinned = 2, 1 })
-	open := h.stores["a"].gate("multi")
+	open := h.stores["a"].gate(t, "multi")
 	c, other := connect(t, addr), connect(t, addr)
 	id := c.do("CLIENT ID")
 	c.send("MULTI", "SET k 1", "EXEC")
@@ -214,7 +216,7 @@ func TestSubscribeKeepsOrder(t *testing.T) {
 	eventually(t, "b usable for c", func() bool { return gc.Status().ReadsFrom == "b" })
 	for _, addr := range []string{addrB, addrC} {
 		pub := connect(t, addrB)
-		open := h.stores["a"].gate("incr")
+		open := h.stores["a"].gate(t, "incr")
 		c := connect(t, addr)
 		c.do("HELLO 3")
 		c.send("INCR "+addr, "SUBSCRIBE ch", "PING", "UNSUBSCRIBE ch", "ECHO x")
@@ -352,7 +354,7 @@ func TestBigReplyHoldsUpNoWrite(t *testing.T) {
 	m := h.mesh("b")
 	g, addr := h.gateway("b", m, func(o *Options) { o.LinksPerNode = 1 })
 	reader, writer := connect(t, addr), connect(t, addr)
-	open := h.stores["a"].gate("get") // as if the link were busy with the reply
+	open := h.stores["a"].gate(t, "get") // as if the link were busy with the reply
 	reader.send("GET big")
 	eventually(t, "read in flight", func() bool { return g.inFlightForTest() == 1 })
 	writer.want("SET k v", "OK")
@@ -360,4 +362,35 @@ func TestBigReplyHoldsUpNoWrite(t *testing.T) {
 	open()
 	writer.wants("v", "OK", "w")
 	reader.wants("nil")
+}
+
+// Reads for which only the primary will do aren't served by another copy when it can't be had.
+func TestReadwriteNeverReadsAReplica(t *testing.T) {
+	h := newHouse(t, "a", "b")
+	m := newFakeMesh()
+	m.rtt["a"] = time.Millisecond // but nobody answers a dial
+	_, addr := h.gateway("b", m, nil)
+	c := connect(t, addr)
+	c.want("GET k", "nil")
+	c.want("READWRITE", "OK")
+	for range 3 {
+		c.want("GET k", downReply)
+	}
+}
+
+// What the copy here has is forgotten, also while reads go to another replica: that must have it.
+func TestReadsElsewhereAreAsFarAsHere(t *testing.T) {
+	h := newHouse(t, "a", "c", "b")
+	m := h.mesh("b")
+	g, addr := h.gateway("b", m, nil)
+	c := connect(t, addr)
+	c.want("SET k 1", "OK")
+	h.stores["b"].setState(func(s *StoreState) { s.Usable = false })
+	eventually(t, "reads from c", func() bool { return g.Status().ReadsFrom == "c" })
+	h.stores["c"].hold()
+	c.want("SET k 2", "OK")
+	eventually(t, "forgotten", func() bool { return g.Status().Pending == 0 })
+	for range 5 {
+		c.want("GET k", "2")
+	}
 }

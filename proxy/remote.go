@@ -54,7 +54,7 @@ func (s *session) shared(node string, read bool) *link {
 // unforwarded answers what couldn't even be queued. A read is served from the local copy if there is one.
 func (s *session) unforwarded(w *work, req *command.Request, c class) {
 	v := s.g.view.Load()
-	if c == classRead && v.localAny && !s.tx.pin.live() {
+	if c == classRead && v.localAny && s.mode != readPrimary && !s.tx.pin.live() {
 		s.g.meters.waitStale.Inc()
 		if s.sc == nil || s.scProto != s.proto || s.scDB != s.db {
 			s.execute(w)
@@ -172,6 +172,9 @@ func (s *session) exclusive(w *work, req *command.Request, c class, t trait, d d
 		l = s.g.takePinned(d.node, s.proto, s.db)
 	}
 	if l == nil {
+		if watch {
+			c = classPinned // the copy here isn't to be waited for
+		}
 		s.unforwarded(w, req, c)
 		return
 	}
