@@ -170,3 +170,37 @@ func TestReadBlockedOnReplica(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// A damaged payload with a good checksum is refused or makes a stream that can be worked with.
+func TestDamagedStreamPayload(t *testing.T) {
+	e := newEngine(t, Options{})
+	c := newConn(e)
+	for i := range 8 {
+		run(t, c, fmt.Sprintf("xadd s %d-%d f v%d g%d 1234", i/3+1, i+1, i, i/4))
+	}
+	for _, line := range []string{"xdel s 1-2", "xgroup create s g 0", "xreadgroup group g a count 3 streams s >", "xreadgroup group g b count 2 streams s >"} {
+		run(t, c, line)
+	}
+	payload := bytes.Clone(frame.Reply{Raw: []byte(run(t, c, "dump s"))}.Text())
+	rng := rand.New(rand.NewPCG(2, 2))
+	taken := 0
+	for i := range 8 * (len(payload) - 10) {
+		bad := bytes.Clone(payload[:len(payload)-8])
+		bad[i/8] ^= 1 << (i % 8)
+		if rng.IntN(2) == 0 {
+			bad[rng.IntN(len(bad)-2)] = byte(rng.Uint32())
+		}
+		bad = binary.LittleEndian.AppendUint64(bad, rdb.CRC64(0, bad))
+		if run(t, c, fmt.Sprintf("restore d 0 %q replace", bad)) != "+OK\r\n" || run(t, c, "type d") != "+stream\r\n" {
+			continue
+		}
+		taken++
+		for _, line := range []string{"xrange d - +", "xrevrange d + -", "xinfo stream d full", "xadd d * f v", "xdel d 1-1 2-4 3-8", "xread streams d 0", "xreadgroup group g a streams d >", "xreadgroup group g b streams d 0", "xclaim d g a 0 1-1 2-5", "xautoclaim d g b 0 0", "xack d g 1-3 2-4", "copy d e replace", "dump d", "xtrim d maxlen 3", "xtrim d minid 2", "xgroup delconsumer d g a", "xtrim d maxlen ~ 0", "xinfo groups d"} {
+			run(t, c, line)
+		}
+	}
+	t.Logf("%d of %d taken", taken, 8*(len(payload)-10))
+	if err := audit(e); err != nil {
+		t.Error(err)
+	}
+}
