@@ -174,8 +174,8 @@ func (op *bitfieldOp) next(old int64) (v int64, fits bool) {
 		}
 	} else if !op.signed && op.value < 0 {
 		over = 1 // taken as unsigned, it is too big
-	} else if op.value > hi {
-		over = 1
+	} else if op.value > hi || op.value < lo && hi-op.value < 0 {
+		over = 1 // so far below that Redis's difference turns round
 	} else if op.value < lo {
 		over = -1
 	}

@@ -28,6 +28,8 @@ func TestEdgesOfArguments(t *testing.T) {
 		`set k v`, `bitcount k 0`, `bitcount no 0`, `bitcount no a b`, `bitcount l 0`, `bitcount k a b FOO`, `bitcount k a b c d`,
 		`bitcount l a b c d`, `bitcount no 0 1 FOO`, `bitcount k 0 a FOO`, `bitcount k 0 a BIT`, `bitcount k 0 1 FOO`,
 		`bitpos no 1 a`, `bitpos k 1 a`, `bitpos k 1 0 a FOO`, `bitpos k 1 a 0 FOO`, `bitpos l 1 a`, `bitpos k 1 0 a BIT`,
+		`bitfield bf overflow sat set i5 #3 -9223372036854775808`, `get bf`, `bitfield bf overflow sat set i5 0 -9223372036854775793 set i8 8 -9223372036854775000 set i64 16 -9223372036854775808`,
+		`get bf`, `bitfield bf overflow fail set i5 0 -9223372036854775808`, `bitfield bf overflow sat incrby i5 0 -9223372036854775808 incrby i5 0 9223372036854775807`, `bitfield bf set i5 0 -9223372036854775808 overflow sat set u5 8 -9223372036854775808`, `get bf`,
 		`zadd z -0 a`, `zscore z a`, `zincrby z -0 b`, `zscore z b`, `zadd z2 -0 a`, `zadd z2 1 `+long, `zscore z2 a`, `zadd z2 -0 new`,
 		`zscore z2 new`, `zrange z 0 -1 withscores`, `zadd z3 0 a`, `zadd z3 -0 a`, `zscore z3 a`, `zadd z5 incr -0 a`, `zscore z5 a`,
 		`zunion 1 z withscores`, `zunion 2 z z2 weights -1 -1 withscores`, `zunionstore u 1 z weights -1`, `zrange u 0 -1 withscores`,
