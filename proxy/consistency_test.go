@@ -324,7 +324,6 @@ func TestAbandonedDialIsNoFailure(t *testing.T) {
 type slowly struct {
 	net.Conn
 	pause time.Duration
-	taken func(int)
 }
 
 func (c *slowly) Write(b []byte) (int, error) {
