@@ -44,9 +44,9 @@ const (
 		"script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command."
 )
 
-// Why a script was ended. The first is Redis's text.
+// Why a script was ended. The first is Redis's text, dots included.
 var (
-	errKilled       = errors.New("Script killed by user with SCRIPT KILL.")
+	errKilled       = errors.New("Script killed by user with SCRIPT KILL...")
 	errScriptMemory = errors.New("Script killed: it used too much memory.")
 	errScriptClosed = errors.New("Script killed: the server is closing.")
 )

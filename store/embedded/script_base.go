@@ -699,7 +699,7 @@ func (r *luaRuntime) tableInsert(L *lua.LState) int {
 		r.writable(L, t)
 		t.RawSetInt(n, L.Get(2))
 	case 3:
-		pos := checkInt(L, 2)
+		pos := int(int32(checkInt(L, 2)))
 		r.writable(L, t)
 		if pos > n {
 			n = pos
@@ -709,6 +709,9 @@ func (r *luaRuntime) tableInsert(L *lua.LState) int {
 			break
 		}
 		for i := n; i > pos; i-- {
+			if i&0xfff == 0 {
+				r.checkKilled(L)
+			}
 			setIndex(t, i, getIndex(t, i-1))
 		}
 		setIndex(t, pos, L.Get(3))

@@ -56,6 +56,7 @@ func compileLua(text, name string) (proto *lua.FunctionProto, err error) {
 	if err != nil {
 		return nil, syntaxError(name + ":1: " + strings.Join(strings.Fields(err.Error()), " "))
 	}
+	proto.IsVarArg &^= lua.VarArgNeedsArg // the table arg, which Lua's main chunks don't have
 	return proto, nil
 }
 
