@@ -42,6 +42,13 @@ func child() int {
 
 func (d *db) writeForEver() error {
 	failed := make(chan error)
+	go func() { // some deaths shall be in the middle of a rewrite
+		for range time.Tick(50 * time.Millisecond) {
+			if err := d.w.Rewrite(); err != nil {
+				failed <- err
+			}
+		}
+	}()
 	fmt.Println("ready")
 	for i := range writers {
 		go func() {
