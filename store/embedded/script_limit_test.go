@@ -126,9 +126,8 @@ func TestScriptMemory(t *testing.T) {
 		"return ('x'):rep(1e6):gsub('.',('y'):rep(1e6))",
 		"local t={} for i=1,1000 do t[i]=('x'):rep(1e6) end return table.concat(t)..table.concat(t)",
 		"local t={} while true do t[#t+1]=coroutine.wrap(function() coroutine.yield() end) end",
-		"local function f(x) return f({x}) end return f(1)",
 		"local function f(x) local a,b,c,d,e,f2 return 1+f(x) end return f(1)",
-		"local t={} for i=1,300 do t[i]={} t[i][8388600]=1 end",
+		"local t={} for i=1,300 do t[i]={} t[i][1000000]=1 end",
 		"local t={} for i=1,100 do t={t} end return cjson.encode(t)..cmsgpack.pack(t)",
 	} {
 		got := eval(c, script)
