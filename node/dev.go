@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,7 +29,8 @@ const readyTimeout = 30 * time.Second
 type Dev struct {
 	opts     DevOptions
 	data     string
-	keep     bool // the data directory is the user's
+	keep     bool     // the data directory is the user's
+	lock     *os.File // held in it
 	fsync    aof.Policy
 	started  time.Time
 	registry *netconf.Registry
@@ -110,10 +112,26 @@ func (d *Dev) openData() (err error) {
 	} else {
 		d.data, err = os.MkdirTemp("", "respmesh-dev-")
 	}
-	if err != nil {
+	if err == nil && d.keep {
+		err = d.lockData()
+	}
+	var usage *UsageError
+	if err != nil && !errors.As(err, &usage) {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	return nil
+	return err
+}
+
+// lockData keeps a second process from writing to the same files. The lock goes with the process, however that ends.
+func (d *Dev) lockData() (err error) {
+	if d.lock, err = os.OpenFile(filepath.Join(d.data, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return err
+	}
+	err = syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return Usagef("--data: %s is in use by another respmesh", d.data)
+	}
+	return err
 }
 
 // openNodes opens one WireGuard device per region, each with a key that is kept with the data.
@@ -270,6 +288,9 @@ func (d *Dev) Close(ctx context.Context) error {
 			for _, l := range listeners {
 				errs = append(errs, l.Close())
 			}
+		}
+		if d.lock != nil {
+			errs = append(errs, d.lock.Close())
 		}
 		if d.data != "" && !d.keep {
 			errs = append(errs, os.RemoveAll(d.data))

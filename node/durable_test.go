@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -90,6 +91,19 @@ func TestStoreKeepsData(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func TestDevRefusesDataInUse(t *testing.T) {
+	o := options(t)
+	o.Regions = o.Regions[:1]
+	d := startDev(t, o)
+	_, err := StartDev(t.Context(), o)
+	var usage *UsageError
+	if !errors.As(err, &usage) || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("got %v", err)
+	}
+	closeDev(t, d)
+	closeDev(t, startDev(t, o))
 }
 
 // A data directory from before there was an append-only file has a snapshot.

@@ -61,7 +61,7 @@ func (d *db) writeForEver() error {
 				for _, args := range [][]string{{"MULTI"}, {"INCR", key}, {"RPUSH", "list-" + key, fmt.Sprint(n)}, {"LTRIM", "list-" + key, "-100", "-1"}} {
 					_ = s.c.Do(context.Background(), nil, []command.Request{request(args...)})
 				}
-				if out, err = s.try("EXEC"); err == nil {
+				if _, err = s.try("EXEC"); err == nil {
 					_, err = fmt.Printf("%d %d\n", i, n) // one write(2): the lines of the writers don't mix
 				}
 			}
