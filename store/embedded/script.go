@@ -312,6 +312,7 @@ func (s *scripts) runtime() *luaRuntime {
 		s.handler = s.rt.L.NewFunction(baseErrHandler)
 	}
 	r := s.rt
+	r.deep = 0
 	if r.threads > 0 {
 		r.threads = 0
 		r.stop.forget()

@@ -133,7 +133,7 @@ func (r *luaRuntime) openBase(g *lua.LTable) {
 	}))
 	r.openCoroutine(g)
 	r.library(g, "table", map[string]lua.LGFunction{
-		"concat": tableConcat, "foreach": r.tableForeach, "foreachi": tableForeachi, "getn": tableGetn, "insert": r.tableInsert,
+		"concat": tableConcat, "foreach": r.tableForeach, "foreachi": r.tableForeachi, "getn": tableGetn, "insert": r.tableInsert,
 		"maxn": tableMaxn, "remove": r.tableRemove, "setn": tableSetn, "sort": r.tableSort,
 	}, nil)
 	r.openMath(g)
@@ -161,6 +161,8 @@ func (r *luaRuntime) concat(L *lua.LState) int {
 }
 
 func (r *luaRuntime) concatSlowly(L *lua.LState) int {
+	r.enter(L)
+	defer r.leave()
 	acc := L.Get(L.GetTop())
 	for i := L.GetTop() - 1; i > 0; i-- {
 		lhs := L.Get(i)
@@ -345,6 +347,8 @@ func (r *luaRuntime) baseLoad(L *lua.LState) int {
 	if !ok {
 		typeError(L, 1, "function")
 	}
+	r.enter(L)
+	defer r.leave()
 	name := optString(L, 2, "=(load)")
 	var b strings.Builder
 	for {
@@ -443,6 +447,8 @@ func reworded(L *lua.LState) int {
 
 func (r *luaRuntime) basePcall(L *lua.LState) int {
 	checkAny(L, 1)
+	r.enter(L)
+	defer r.leave()
 	v, ok := protect(L, L.GetTop()-1, reworded)
 	if !ok {
 		// Redis's own pcall gives the text of its error tables.
@@ -463,6 +469,8 @@ func (r *luaRuntime) baseXpcall(L *lua.LState) int {
 	if L.GetTop() < 2 {
 		argError(L, 2, "value expected")
 	}
+	r.enter(L)
+	defer r.leave()
 	L.SetTop(0)
 	L.Push(f)
 	v, ok := protect(L, 0, func(L *lua.LState) int {
@@ -567,6 +575,8 @@ func (r *luaRuntime) baseTostring(L *lua.LState) int {
 func (r *luaRuntime) tostring(L *lua.LState, v lua.LValue) lua.LValue {
 	if t, ok := v.(*lua.LTable); ok && t.Metatable != lua.LNil && r.real[t] == nil {
 		if mm := L.GetMetaField(t, "__tostring"); mm != lua.LNil {
+			r.enter(L)
+			defer r.leave()
 			L.Push(mm)
 			L.Push(v)
 			L.Call(1, 1)
@@ -633,6 +643,8 @@ func (r *luaRuntime) openCoroutine(g *lua.LTable) {
 		if !ok {
 			argError(L, 1, "coroutine expected")
 		}
+		r.enter(L)
+		defer r.leave()
 		n := resume(L)
 		if n == 2 && L.Get(-2) == lua.LFalse {
 			if s, ok := L.Get(-1).(lua.LString); ok {
@@ -768,6 +780,8 @@ func tableConcat(L *lua.LState) int {
 
 func (r *luaRuntime) tableForeach(L *lua.LState) int {
 	t := r.backing(checkTable(L, 1))
+	r.enter(L)
+	defer r.leave()
 	for k, v := t.Next(lua.LNil); k != lua.LNil; k, v = t.Next(k) {
 		if done := callback(L, k, v); done {
 			return 1
@@ -776,8 +790,10 @@ func (r *luaRuntime) tableForeach(L *lua.LState) int {
 	return 0
 }
 
-func tableForeachi(L *lua.LState) int {
+func (r *luaRuntime) tableForeachi(L *lua.LState) int {
 	t := checkTable(L, 1)
+	r.enter(L)
+	defer r.leave()
 	for i, n := 1, t.Len(); i <= n; i++ {
 		if done := callback(L, lua.LNumber(i), t.RawGetInt(i)); done {
 			return 1
@@ -836,6 +852,8 @@ func (r *luaRuntime) tableSort(L *lua.LState) int {
 	if n > 1 {
 		r.writable(L, t)
 	}
+	r.enter(L)
+	defer r.leave()
 	vs := make([]lua.LValue, n)
 	for i := range vs {
 		vs[i] = t.RawGetInt(i + 1)

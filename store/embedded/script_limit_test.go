@@ -189,6 +189,10 @@ func TestScriptOddities(t *testing.T) {
 		"return load(function() error('x') end)", "return load(load)", "return loadstring('\\27Lua')", "return string.gsub('x','x','%')", "return ('x'):find('[%')", "return ('x'):find('%b')", "return ('x'):gmatch('(')()",
 		"for k in pairs(_G) do redis.call('set',k,1) end return redis.call('dbsize')>0", "return next(_G,nil)", "return next(_G,'(concat)')", "return next(redis,'call')~=nil",
 		"redis.call('eval','x',0)", "return redis.pcall(redis)", "return redis.call(unpack({},1,7000))", "return {redis.call('set','a',('x'):rep(1000))}", "return #redis.call('mget',unpack({'a','a'}))",
+		"local t=setmetatable({},{__index=function(t,k) return t[k] end}) return t.x", "local t=setmetatable({},{__add=function(a,b) return a+b end}) return t+1",
+		"local t t=setmetatable({},{__tostring=function() return tostring(t) end}) return tostring(t)", "local function f(s) return s:gsub('.',f) end return f('x')",
+		"local function f() table.sort({2,1},f) end f()", "local function f() return pcall(f) end return f()", "local function f() return select(2,xpcall(f,f)) end return f()",
+		"local function f() return coroutine.wrap(f)() end return f()", "local t={} t.__index=t t.__newindex=t setmetatable(t,t) t.x=1 return t.y", "local s='return 1' for i=1,5000 do s='return loadstring('..string.format('%q',s):sub(1,200)..')' end return s",
 		"goto = 1", "::a:: goto a", "return 0b11", "return 1_000", "return \"\\u{41}\"", "return 5//2", "return 1<<2",
 	} {
 		got := eval(c, script)

@@ -12,8 +12,9 @@ const (
 	luaRegistryM = 1 << 15 // slots of a stack at most: 512 KB, which bounds recursion
 	// luaCalls bounds the levels of calls. The other bound is met first: where this one is, there is no room left for the
 	// function that says where.
-	luaCalls   = 40000
-	maxThreads = 10000 // coroutines of one script
+	luaCalls     = 40000
+	maxDeepCalls = 190
+	maxThreads   = 10000 // coroutines of one script
 	// maxArray is where the interpreter stops to use arrays: one assignment beyond an array's end fills it up to there.
 	maxArray = 1 << 23
 )
@@ -39,6 +40,7 @@ type luaRuntime struct {
 
 	json    jsonSettings
 	threads int
+	deep    int // calls of Lua by the libraries' functions, one within the other
 	null    *lua.LUserData
 
 	compiled map[string]*lua.LFunction // by SHA1
@@ -113,6 +115,17 @@ func (r *luaRuntime) library(g *lua.LTable, name string, fns map[string]lua.LGFu
 	g.RawSetString(name, t)
 	return t
 }
+
+// enter is called before a function of the libraries calls Lua, and leave, deferred, after. As in Lua 5.1 such calls can't be nested
+// far: errors would take ever longer on their way out.
+func (r *luaRuntime) enter(L *lua.LState) {
+	if r.deep >= maxDeepCalls {
+		raise(L, "C stack overflow")
+	}
+	r.deep++
+}
+
+func (r *luaRuntime) leave() { r.deep-- }
 
 // checkKilled ends the script if it has been killed: for loops in Go.
 func (r *luaRuntime) checkKilled(L *lua.LState) {

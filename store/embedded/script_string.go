@@ -584,6 +584,8 @@ func (r *luaRuntime) strGsub(L *lua.LState) int {
 	if anchor {
 		p = 1
 	}
+	r.enter(L)
+	defer r.leave()
 	m := &matcher{L: L, r: r, src: s, pat: pat}
 	var b strings.Builder
 	at, n := 0, 0

@@ -72,7 +72,9 @@ func (e *Engine) policy() string {
 // settings are the parameters that have a meaning here, with their true values.
 func (e *Engine) settings() [][2]string {
 	return append(e.appendOnlySettings(), [][2]string{
+		{"busy-reply-threshold", strconv.FormatInt(e.opts.ScriptTimeLimit.Milliseconds(), 10)},
 		{"databases", strconv.Itoa(len(e.dbs))},
+		{"lua-time-limit", strconv.FormatInt(e.opts.ScriptTimeLimit.Milliseconds(), 10)},
 		{"maxmemory", strconv.FormatInt(e.opts.MaxMemory, 10)},
 		{"maxmemory-policy", e.policy()},
 		{"proto-max-bulk-len", strconv.Itoa(maxString)},
