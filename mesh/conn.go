@@ -15,24 +15,28 @@ import (
 type (
 	tcpConn struct {
 		*gonet.TCPConn
-		ep tcpip.Endpoint
+		ep   tcpip.Endpoint
+		pace pace
 	}
 	udpConn struct{ *gonet.UDPConn }
 )
 
-func (c tcpConn) Read(p []byte) (int, error) {
+func (c *tcpConn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	return n, netError(err)
 }
 
-func (c tcpConn) Write(p []byte) (int, error) {
+func (c *tcpConn) Write(p []byte) (int, error) {
+	if len(p) < paceBelow {
+		c.pace.wait(c.ep)
+	}
 	n, err := c.TCPConn.Write(p)
 	return n, netError(err)
 }
 
 // SetLinger is what [net.TCPConn.SetLinger] is: after 0, Close forgets what wasn't sent or acknowledged yet. Otherwise
 // it is still delivered when the path heals, however late.
-func (c tcpConn) SetLinger(sec int) error {
+func (c *tcpConn) SetLinger(sec int) error {
 	c.ep.SocketOptions().SetLinger(tcpip.LingerOption{Enabled: sec >= 0, Timeout: time.Duration(max(sec, 0)) * time.Second})
 	return nil
 }

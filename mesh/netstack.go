@@ -157,7 +157,7 @@ func (n *netstack) dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPo
 		ep.Close()
 		return nil, fail(stackError(terr))
 	}
-	return tcpConn{gonet.NewTCPConn(wq, ep), ep}, nil
+	return &tcpConn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep}, nil
 }
 
 func (n *netstack) listenTCP(at netip.AddrPort) (net.Listener, error) {
@@ -223,7 +223,7 @@ func (l *listener) Accept() (net.Conn, error) {
 				ep.Close()
 				continue // it ended before we had it
 			}
-			return tcpConn{gonet.NewTCPConn(wq, ep), ep}, nil
+			return &tcpConn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep}, nil
 		}
 		if _, block := terr.(*tcpip.ErrWouldBlock); !block {
 			// A listening endpoint fails only when it, or its stack, is closed.
