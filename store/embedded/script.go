@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"runtime"
@@ -44,12 +43,16 @@ const (
 		"script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command."
 )
 
-// Why a script was ended. The first is Redis's text, dots included.
-var (
-	errKilled       = errors.New("Script killed by user with SCRIPT KILL...")
-	errScriptMemory = errors.New("Script killed: it used too much memory.")
-	errScriptClosed = errors.New("Script killed: the server is closing.")
+// scriptEnd is why a script was ended, as the client reads it: the first is Redis's text, the others are like it.
+type scriptEnd string
+
+const (
+	errKilled       scriptEnd = "Script killed by user with SCRIPT KILL..."
+	errScriptMemory scriptEnd = "Script killed: it used too much memory."
+	errScriptClosed scriptEnd = "Script killed: the server is closing."
 )
+
+func (e scriptEnd) Error() string { return string(e) }
 
 const (
 	scriptCacheBytes = 64 << 20 // text of cached scripts; the oldest go

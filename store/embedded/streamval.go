@@ -244,11 +244,6 @@ func (s *streamValue) find(id streamID) (found streamEntry, ok bool) {
 	return found, ok
 }
 
-func (s *streamValue) has(id streamID) bool {
-	_, ok := s.find(id)
-	return ok
-}
-
 // firstID is the id of the first entry, the highest id if there is none.
 func (s *streamValue) firstID(all bool) streamID {
 	id := streamMax
