@@ -18,10 +18,10 @@ const (
 // per kilometre of great circle.
 //
 // Light in fibre needs 9.8 µs per kilometre there and back, so cables are taken to be
-// 1.4 times as long as the straight way. Fitted to published averages between
-// cloud regions (Azure's network round-trip latency statistics and AWS's Network
-// Manager, as of 2024, rounded); the table is in the test. The mean error is
-// 8 %, the worst, Ireland-Virginia, which has unusually straight cables, 16 %.
+// 1.4 times as long as the straight way. Fitted to averages between cloud regions
+// of the size that providers publish; the table, with what it is worth, is in the
+// test. The mean error is 8 %, the worst, Ireland-Virginia, which has unusually
+// straight cables, 16 %.
 // Places less than 50 km apart are one region: 0.5 ms.
 func RTT(latA, lonA, latB, lonB float64) time.Duration {
 	d := Distance(latA, lonA, latB, lonB)

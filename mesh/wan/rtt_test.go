@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// published are averages between cloud regions, rounded to milliseconds: Azure's
-// "network round-trip latency statistics" and AWS's Network Manager, 2024.
+// published are averages between cloud regions as Azure ("network round-trip latency
+// statistics") and AWS (Network Manager) publish them. They are from memory, rounded:
+// a yardstick for the formula, no copy of a table of a certain month.
 var published = []struct {
 	name                   string
 	latA, lonA, latB, lonB float64
