@@ -299,14 +299,3 @@ func (d *Dev) Close(ctx context.Context) error {
 	})
 	return d.closeErr
 }
-
-// each calls f for all nodes at once.
-func each(nodes []*Node, f func(*Node) error) error {
-	errs := make([]error, len(nodes))
-	var wg sync.WaitGroup
-	for i, n := range nodes {
-		wg.Go(func() { errs[i] = f(n) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}

@@ -260,3 +260,23 @@ func TestDevTakesABrokenReplicaOutOfRouting(t *testing.T) {
 		t.Errorf("GET in nrt: %q", got)
 	}
 }
+
+func TestDevEndsWhenTheAdminPortFails(t *testing.T) {
+	o := options(t)
+	o.Regions = []string{"mad"}
+	d := startDev(t, o)
+	d.admin.listeners[0].Close()
+	if err := d.Wait(t.Context()); err == nil {
+		t.Fatal("the failure isn't reported")
+	}
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		closeDev(t, d)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("Close hangs after a listener failed")
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -20,7 +21,8 @@ type admin struct {
 	url       string
 	listeners []net.Listener
 	server    *http.Server
-	failed    chan error // a listener's failure
+	failed    chan error // has room for every listener's failure
+	wg        sync.WaitGroup
 }
 
 func listenAdmin(port int) (*admin, error) {
@@ -55,13 +57,11 @@ func (d *Dev) startAdmin() error {
 func (a *admin) serve(h http.Handler) {
 	a.server = &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	for _, l := range a.listeners {
-		go func() { // ended, and so waited for, by close
-			err := a.server.Serve(l)
-			if errors.Is(err, http.ErrServerClosed) {
-				err = nil
+		a.wg.Go(func() {
+			if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				a.failed <- err
 			}
-			a.failed <- err
-		}()
+		})
 	}
 }
 
@@ -72,9 +72,7 @@ func (a *admin) close() error {
 		return nil
 	}
 	err := a.server.Close()
-	for range a.listeners {
-		err = errors.Join(err, <-a.failed)
-	}
+	a.wg.Wait()
 	return err
 }
 

@@ -358,34 +358,36 @@ func (n *Node) endLostWaits(ctx context.Context) {
 // Drain ends the sessions of Redis clients gracefully, within ctx. The mesh goes on, so that other nodes can drain
 // too.
 func (n *Node) Drain(ctx context.Context) error {
-	var wg sync.WaitGroup
-	all := n.all()
-	errs := make([]error, len(all))
-	for i, db := range all {
-		wg.Go(func() { errs[i] = db.gateway.Close(ctx) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
+	return each(n.all(), func(db *database) error { return db.gateway.Close(ctx) })
 }
 
-// Close ends everything and waits for it. Primaries save their snapshot, if they keep one.
+// Close cuts the sessions that Drain has left, ends everything and waits for it.
 func (n *Node) Close() error {
 	ctx, cancel := context.WithDeadline(context.Background(), time.Now())
 	defer cancel()
-	err := n.Drain(ctx) // a second time if the caller drained: then nothing is left to wait for
+	err := n.Drain(ctx) // before the links go, so that no session sees them fail
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = nil // sessions were cut, as Close says
 	}
 	if n.cancel != nil {
 		n.cancel()
 	}
-	for _, db := range n.all() {
-		err = errors.Join(err, db.close())
-	}
+	err = errors.Join(err, each(n.all(), (*database).close))
 	if n.dns != nil {
 		err = errors.Join(err, n.dns.Close())
 	}
 	err = errors.Join(err, n.device.Close())
 	n.wg.Wait()
 	return err
+}
+
+// each calls f for all items at once and waits for all.
+func each[T any](items []T, f func(T) error) error {
+	errs := make([]error, len(items))
+	var wg sync.WaitGroup
+	for i, item := range items {
+		wg.Go(func() { errs[i] = f(item) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }

@@ -10,11 +10,8 @@ import (
 	"respmesh/netconf"
 )
 
-// hostName is the peer that this host is with --tun; tunName its interface.
-const (
-	hostName = "host"
-	tunName  = "respmesh0"
-)
+// hostName is the peer that this host is with --tun.
+const hostName = "host"
 
 // checkTUN refuses --tun where it can't work, before anything is started.
 func checkTUN() error {
@@ -52,7 +49,7 @@ func joinHost(d *Dev) (*mesh.TUN, error) {
 			Listen: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0),
 			Addrs:  []netip.Addr{peer.Addr},
 		},
-		Name: tunName, Routes: []netip.Prefix{org.Prefix},
+		Routes: []netip.Prefix{org.Prefix},
 	})
 	if errors.Is(err, mesh.ErrTUNNotPermitted) {
 		return nil, Usagef("--tun: %v", err)
