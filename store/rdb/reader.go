@@ -16,8 +16,6 @@ type Reader struct {
 	version int
 	begun   bool
 	db      int
-	keys    int64
-	expires int64
 	aux     []Aux
 	funcs   [][]byte
 	err     error // what every further Next returns
@@ -61,11 +59,6 @@ func (r *Reader) Aux(key string) (string, bool) {
 	}
 	return "", false
 }
-
-// DBSize returns how many keys, and how many with an expiry, the file announces
-// for the database of the entry last returned. It's a hint, which a damaged or
-// hostile file may set to anything.
-func (r *Reader) DBSize() (keys, expires int64) { return r.keys, r.expires }
 
 // Functions returns the code of the function libraries read so far.
 func (r *Reader) Functions() [][]byte { return r.funcs }
@@ -157,17 +150,13 @@ func (r *Reader) next() (Entry, error) {
 			if n > maxDB {
 				return Entry{}, corrupt("database number %d", n)
 			}
-			r.db, r.keys, r.expires = int(n), 0, 0
-		case opResizeDB:
-			keys, err := r.in.length()
-			if err != nil {
-				return Entry{}, err
+			r.db = int(n)
+		case opResizeDB: // keys, and keys with an expiry: a hint that a damaged file may set to anything
+			for range 2 {
+				if _, err := r.in.length(); err != nil {
+					return Entry{}, err
+				}
 			}
-			expires, err := r.in.length()
-			if err != nil {
-				return Entry{}, err
-			}
-			r.keys, r.expires = int64(min(keys, math.MaxInt64)), int64(min(expires, math.MaxInt64))
 		case opExpireMS, opExpireSec:
 			if expireAt, err = r.in.expiry(op); err != nil {
 				return Entry{}, err
