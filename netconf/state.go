@@ -39,6 +39,10 @@ type Node struct {
 	Region string     `json:"region"`
 	Key    string     `json:"key"`  // WireGuard public key, base64
 	Addr   netip.Addr `json:"addr"` // below the infrastructure's prefix
+	// Endpoint is where the other nodes find its WireGuard by UDP, as host:port; empty: it isn't known, and the
+	// node has to call the others.
+	Endpoint string `json:"endpoint,omitempty"`
+	Draining bool   `json:"draining,omitempty"` // takes no new sessions and holds no lease
 }
 
 // Database is what a user creates.
@@ -58,6 +62,66 @@ type Database struct {
 	MaxMemory    int64         `json:"max_memory,omitempty"` // bytes; 0: no limit
 	Eviction     bool          `json:"eviction,omitempty"`
 	Plan         string        `json:"plan,omitempty"` // free, payg or a fixed size such as 250mb
+	// MinReplicas is how many replicas must have a write before it is acknowledged.
+	MinReplicas int       `json:"min_replicas,omitempty"`
+	Engine      Engine    `json:"engine,omitzero"`
+	Created     time.Time `json:"created,omitzero"`
+}
+
+// Engine is what the primary's store runs on. Replicas are embedded.
+type Engine struct {
+	Kind string `json:"kind,omitempty"` // "" or EngineEmbedded, EngineRedis, EngineCluster
+	// URL of the server, or of one of the cluster's: redis://, rediss:// or unix://, with user and password. A secret.
+	URL string `json:"url,omitempty"`
+}
+
+// Kinds of engines.
+const (
+	EngineEmbedded = "embedded"
+	EngineRedis    = "redis"
+	EngineCluster  = "cluster"
+)
+
+// Embedded tells whether the store is in the node's process.
+func (e Engine) Embedded() bool { return e.Kind == "" || e.Kind == EngineEmbedded }
+
+// LogValue keeps the URL's password out of logs.
+func (e Engine) LogValue() slog.Value { return slog.StringValue(e.Kind) }
+
+// User is a user of a database beside the default one.
+type User struct {
+	Org      string `json:"org"`
+	Database string `json:"database"`
+	Name     string `json:"name"`
+	// PasswordHash is the SHA-256 of the password in hexadecimal digits.
+	PasswordHash string `json:"password_hash"`
+	// Rules are Redis ACL rules without the password: "~cache:* +@read". See https://redis.io/docs/management/security/acl/.
+	Rules string `json:"rules"`
+}
+
+// Scope is what a token may do.
+type Scope string
+
+// Scopes.
+const (
+	ScopeAdmin    Scope = "admin"     // everything
+	ScopeOrg      Scope = "org"       // everything in one org
+	ScopeReadOnly Scope = "read-only" // look at everything, or at one org's things
+	ScopeNode     Scope = "node"      // join as a node, once unless said otherwise
+)
+
+// Token lets its holder use the control API. Only the hash of its secret is kept.
+type Token struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name,omitempty"` // what it is for
+	Hash     string    `json:"hash"`           // SHA-256 of the secret, hexadecimal digits
+	Scope    Scope     `json:"scope"`
+	Org      string    `json:"org,omitempty"`    // of scope org, and of scope read-only if it is about one
+	Region   string    `json:"region,omitempty"` // of scope node: where it may join; empty: anywhere
+	Created  time.Time `json:"created"`
+	Expires  time.Time `json:"expires,omitzero"`   // zero: never
+	Reusable bool      `json:"reusable,omitempty"` // of scope node
+	UsedBy   string    `json:"used_by,omitempty"`  // public key of the node that joined with it
 }
 
 // Regions lists the regions that hold a copy, the primary's first.
@@ -93,6 +157,30 @@ type State struct {
 	Nodes       []Node     `json:"nodes"`
 	Databases   []Database `json:"databases"`
 	Peers       []Peer     `json:"peers"`
+	Users       []User     `json:"users,omitempty"`
+	Tokens      []Token    `json:"tokens,omitempty"`
+}
+
+// Live is what is known of the running mesh: kept under leases, so that it goes away with who said it.
+type Live struct {
+	Nodes     map[string]NodeLive `json:"nodes,omitempty"`     // by name; a node that isn't in it is away
+	Primaries map[string]Primary  `json:"primaries,omitempty"` // by the database's ID
+}
+
+// NodeLive is what a node says of itself.
+type NodeLive struct {
+	Since    time.Time `json:"since"` // its start
+	Version  string    `json:"version"`
+	Tunnel   string    `json:"tunnel"`   // "userspace" or "tun"
+	Revision uint64    `json:"revision"` // the topology that it runs on
+}
+
+// Primary says which node takes the writes of a database.
+type Primary struct {
+	Node string `json:"node"`
+	// Term grows with each change of the primary: what was written under an older one doesn't count.
+	Term int64 `json:"term"`
+	Held bool  `json:"held"` // its lease runs; if not, it was the last one to hold it
 }
 
 // clone copies a state so deeply that nothing is shared.
@@ -101,6 +189,8 @@ func (s *State) clone() State {
 	c.Orgs = slices.Clone(s.Orgs)
 	c.Nodes = slices.Clone(s.Nodes)
 	c.Peers = slices.Clone(s.Peers)
+	c.Users = slices.Clone(s.Users)
+	c.Tokens = slices.Clone(s.Tokens)
 	c.Databases = slices.Clone(s.Databases)
 	for i := range c.Databases {
 		c.Databases[i].Replicas = slices.Clone(c.Databases[i].Replicas)

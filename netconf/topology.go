@@ -12,6 +12,7 @@ import (
 type Topology struct {
 	Revision uint64
 	State
+	Live Live
 
 	orgs      map[string]int       // by name
 	prefixes  map[netip.Prefix]int // orgs by /48
@@ -61,6 +62,48 @@ func NewTopology(revision uint64, s State) (*Topology, error) {
 	return t, nil
 }
 
+// WithLive is the same topology with what is known of the running mesh. The maps are shared: nobody changes them.
+func (t *Topology) WithLive(live Live) *Topology {
+	c := *t
+	c.Live = live
+	return &c
+}
+
+// Primary is the node that takes a database's writes: the one whose lease runs; where no node of the primary region
+// ever held one, its first node.
+func (t *Topology) Primary(d Database) (Node, bool) {
+	if p, ok := t.Live.Primaries[d.ID]; ok {
+		if n, ok := t.Node(p.Node); ok && n.Region == d.Primary {
+			return n, true
+		}
+	}
+	if in := t.NodesIn(d.Primary); len(in) > 0 {
+		return in[0], true
+	}
+	return Node{}, false
+}
+
+// UsersOf lists the users of a database by name.
+func (t *Topology) UsersOf(org, database string) []User {
+	var of []User
+	for _, u := range t.Users {
+		if u.Org == org && u.Database == database {
+			of = append(of, u)
+		}
+	}
+	return of
+}
+
+// Token finds a token by its ID.
+func (t *Topology) Token(id string) (Token, bool) {
+	for _, k := range t.Tokens {
+		if k.ID == id {
+			return k, true
+		}
+	}
+	return Token{}, false
+}
+
 // normalise sorts what has no order of its own, so that equal states are equal.
 func normalise(s *State) {
 	slices.SortFunc(s.Orgs, func(a, b Org) int { return strings.Compare(a.Name, b.Name) })
@@ -71,6 +114,10 @@ func normalise(s *State) {
 	slices.SortFunc(s.Peers, func(a, b Peer) int {
 		return cmp.Or(strings.Compare(a.Org, b.Org), strings.Compare(a.Name, b.Name))
 	})
+	slices.SortFunc(s.Users, func(a, b User) int {
+		return cmp.Or(strings.Compare(a.Org, b.Org), strings.Compare(a.Database, b.Database), strings.Compare(a.Name, b.Name))
+	})
+	slices.SortFunc(s.Tokens, func(a, b Token) int { return strings.Compare(a.ID, b.ID) })
 	for i := range s.Databases {
 		slices.Sort(s.Databases[i].Replicas)
 	}

@@ -32,15 +32,17 @@ var rules = []struct {
 	{"mesh/wan", nil},
 	{"mesh", []string{"mesh"}},
 	{"netconf/dns", []string{"netconf="}},
+	{"netconf/etcd", []string{"netconf="}},
+	{"netconf/api", []string{"netconf="}},
 	{"netconf", nil},
 	{"store/rdb", []string{"resp"}},
 	{"store/psync", []string{"resp", "store/rdb"}}, // never an engine: it declares what it needs of one
 	{"store/embedded", []string{"resp", "store/rdb"}},
 	{"store", []string{"resp", "store"}},
 	{"proxy", []string{"resp", "proxy"}},
-	{"console", []string{"netconf="}},
+	{"console", []string{"netconf=", "netconf/api"}},
 	{"node", []string{"resp", "mesh", "netconf", "store", "proxy", "console", "node"}},
-	{"cmd", []string{"node", "netconf="}},
+	{"cmd", []string{"node", "netconf=", "netconf/api", "netconf/etcd", "resp"}},
 	{"test", []string{"resp", "mesh", "netconf", "store", "proxy", "console", "node", "test"}},
 }
 
