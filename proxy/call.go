@@ -17,6 +17,8 @@ type call struct {
 	fresh   bool // a read that no other copy than the primary may serve
 	mute    bool // CLIENT REPLY OFF: nobody wants the answer
 	queued  bool // within MULTI: nothing is executed before EXEC
+	lead    int  // replies that come before its own: those of a batch's MULTI and queued commands
+	last    int  // length of the batch's EXEC: without it nothing was executed
 	blocks  bool // may wait in the store for ever
 	noWait  bool // internal: isn't sent when the link is full
 
@@ -31,7 +33,8 @@ type call struct {
 	route   routeKind
 	started time.Time
 
-	start int64 // where its bytes begin in the link's stream
+	start int64  // where the bytes begin in the link's stream by which it is executed
+	why   []byte // the first error among the replies before its own
 
 	done  bool   // answered, but not at its turn: guarded by out.mu
 	reply []byte // guarded by out.mu

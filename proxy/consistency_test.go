@@ -170,18 +170,19 @@ func TestHistoryDecidesWhatIsForgotten(t *testing.T) {
 func TestAbandonedTransactionTakesItsLink(t *testing.T) {
 	h := newHouse(t, "a", "b")
 	g, addr := h.gateway("b", h.mesh("b"), func(o *Options) { o.SessionWindow, o.WarmPinned = 2, 1 })
-	open := h.stores["a"].gate(t, "multi")
+	open := h.stores["a"].gate(t, "watch")
 	c, other := connect(t, addr), connect(t, addr)
 	id := c.do("CLIENT ID")
-	c.send("MULTI", "SET k 1", "EXEC")
+	c.send("WATCH k", "GET k", "MULTI", "SET k 1", "EXEC")
 	eventually(t, "window full", func() bool { return g.inFlightForTest() == 2 })
 	other.want("CLIENT KILL ID "+id, "1")
 	eventually(t, "session gone", func() bool { return g.Status().Sessions == 1 })
 	open()
-	eventually(t, "both executed", func() bool { return h.stores["a"].count("set") == 1 })
+	eventually(t, "both executed", func() bool { return h.stores["a"].count("get") == 1 })
 	for range 4 { // all connections that were kept are used at the same time
 		all := []*testClient{connect(t, addr), connect(t, addr), connect(t, addr), connect(t, addr)}
 		for _, c := range all {
+			c.want("WATCH x", "OK")
 			c.want("MULTI", "OK")
 		}
 		for _, c := range all {
@@ -193,20 +194,43 @@ func TestAbandonedTransactionTakesItsLink(t *testing.T) {
 	}
 }
 
-// What was queued has the outcome of its EXEC.
+// What was queued while streaming has the outcome of its EXEC.
 func TestQueuedOutcomeUnknown(t *testing.T) {
 	p := &peer{}
 	_, addr, _ := scripted(t, p, nil)
 	c := connect(t, addr)
-	c.send("MULTI", "SET k v", "EXEC", "PING")
+	c.send("MULTI", "MODULE.SET k v", "EXEC", "PING")
 	eventually(t, "EXEC sent", func() bool { return p.saw("exec") })
 	p.drop()
-	c.wants(unknownReply, unknownReply, unknownReply, "PONG")
-	n := p.count("set")
-	c.send("MULTI", "SET k w")
-	eventually(t, "SET sent", func() bool { return p.count("set") > n })
+	c.wants("OK", unknownReply, unknownReply, "PONG")
+	n := p.count("module.set")
+	c.send("MULTI", "MODULE.SET k w")
+	eventually(t, "command sent", func() bool { return p.count("module.set") > n })
 	p.drop()
-	c.wants(downReply, downReply)
+	c.wants("OK", downReply)
+}
+
+// A batch of which EXEC didn't leave whole was not executed.
+func TestBatchOutcome(t *testing.T) {
+	for _, tt := range []struct {
+		name, stopAt string
+		want         string
+	}{
+		{"nothing", "*1\r\n$5\r\nMULTI", downReply},
+		{"half of the commands", "*3\r\n$3\r\nSET\r\n$1\r\nb", downReply},
+		{"all but EXEC", "*1\r\n$4\r\nEXEC", downReply},
+		{"a byte of EXEC", "\r\n$4\r\nEXEC", unknownReply},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := &peer{stopAt: tt.stopAt}
+			_, addr, _ := scripted(t, p, nil)
+			c := connect(t, addr)
+			c.send("MULTI", "SET a 1", "SET b 2", "EXEC")
+			eventually(t, "stopped", func() bool { return p.saw("stopped") })
+			p.drop()
+			c.wants("OK", "QUEUED", "QUEUED", tt.want)
+		})
+	}
 }
 
 func TestSubscribeKeepsOrder(t *testing.T) {

@@ -138,8 +138,8 @@ func TestCutOffRegionGoesOnReading(t *testing.T) {
 	c.want("GET other", "nil")
 	c.want("GET k", "v") // neither copy can be had: the local one as it is
 	c.want("MULTI", "OK")
-	c.want("SET k y", downReply)
-	c.want("EXEC", "-"+abortText)
+	c.want("SET k y", "QUEUED")
+	c.want("EXEC", downReply)
 	c.want("BLPOP l 0", downReply)
 	m.set("a", time.Millisecond)
 	h.stores["b"].release()

@@ -193,6 +193,9 @@ func (l *link) send(c *call, raw []byte) error {
 		l.buf, l.spare = l.spare, nil
 	}
 	c.start = l.end
+	if c.last > 0 {
+		c.start += int64(len(raw) - c.last)
+	}
 	l.buf = append(l.buf, raw...)
 	l.end += int64(len(raw))
 	l.queue = append(l.queue, c)

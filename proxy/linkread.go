@@ -80,11 +80,19 @@ func (l *link) receive(p frame.Reply) error {
 		}
 		return nil
 	}
-	c := l.pop()
-	if c == nil {
+	c, led := l.pop()
+	switch {
+	case c == nil:
 		return errFrame
+	case led:
+		if p.IsError() && c.why == nil {
+			c.why = bytes.Clone(p.Text())
+		}
+	case c.why != nil && bytes.HasPrefix(p.Raw, []byte("-"+abortText)):
+		l.answer(c, frame.AppendError(nil, "EXECABORT Transaction discarded because of: "+string(bytes.TrimPrefix(c.why, []byte("ERR ")))))
+	default:
+		l.answer(c, p.Raw)
 	}
-	l.answer(c, p.Raw)
 	return nil
 }
 
@@ -110,13 +118,17 @@ func (l *link) attribute(p frame.Reply) error {
 	return nil
 }
 
-func (l *link) pop() *call {
+// pop takes the call whose reply has come; led: it was one of those before its own, and the call stays.
+func (l *link) pop() (c *call, led bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.first == len(l.queue) {
-		return nil
+		return nil, false
 	}
-	c := l.queue[l.first]
+	if c = l.queue[l.first]; c.lead > 0 {
+		c.lead--
+		return c, true
+	}
 	l.queue[l.first] = nil
 	l.first++
 	switch {
@@ -133,7 +145,7 @@ func (l *link) pop() *call {
 	if l.blocked > 0 {
 		l.room.Broadcast()
 	}
-	return c
+	return c, false
 }
 
 // answer hands a reply to its call. What the reply promises is remembered before anybody can see it.

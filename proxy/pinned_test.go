@@ -65,24 +65,75 @@ func TestTransactionsOverLinks(t *testing.T) {
 func TestTransactionLost(t *testing.T) {
 	h := newHouse(t, "a", "b")
 	m := h.mesh("b")
-	_, addr := h.gateway("b", m, nil)
-	c, w := connect(t, addr), connect(t, addr)
+	g, addr := h.gateway("b", m, nil)
+	c, w, u := connect(t, addr), connect(t, addr), connect(t, addr)
 	c.want("MULTI", "OK")
 	c.want("SET k 1", "QUEUED")
+	u.want("MULTI", "OK")
+	u.want("NO.SUCH k", "-ERR unknown command") // only the primary knows: from here on its link is the transaction
 	w.want("WATCH k", "OK")
 	m.set("a", -1)
-	eventually(t, "loss seen", func() bool { return c.do("SET k 2") == downReply })
+	eventually(t, "loss seen", func() bool { return !g.Status().PrimaryReachable && g.Status().Pinned == 0 })
+	u.want("SET k 2", downReply)
+	c.want("SET k 2", "QUEUED")
+	c.want("EXEC", downReply)
 	m.set("a", time.Millisecond)
-	c.want("SET k 3", downReply)
-	c.want("EXEC", "-"+abortText)
-	w.want("MULTI", "OK") // what was watched isn't any more
-	w.want("SET k 4", downReply)
-	w.want("EXEC", "-"+abortText)
 	eventually(t, "recovery", func() bool { return c.do("SET other 1") == "OK" })
+	u.want("SET k 3", downReply)
+	u.want("EXEC", "-"+abortText)
+	w.want("MULTI", "OK") // what was watched isn't any more
+	w.want("SET k 4", "QUEUED")
+	w.want("EXEC", "-"+abortText)
 	if h.stores["a"].count("exec") != 0 {
 		t.Error("a lost transaction was executed")
 	}
 	c.want("GET k", "nil")
+	c.want("MULTI", "OK")
+	c.want("SET k 5", "QUEUED")
+	c.want("EXEC", "[OK]")
+	c.want("GET k", "5")
+}
+
+// Where the primary is another node's, a transaction's words are those of Redis without asking it.
+func TestTransactionErrors(t *testing.T) {
+	h := newHouse(t, "a", "b")
+	_, addr := h.gateway("b", h.mesh("b"), nil)
+	c := connect(t, addr)
+	for _, tt := range []struct{ line, reply, exec string }{
+		{"GET", "-ERR wrong number of arguments for 'get' command", "-" + abortText},
+		{"CLIENT NOPE", "-ERR unknown subcommand 'NOPE'. Try CLIENT HELP.", "-" + abortText},
+		{"MULTI", "-ERR MULTI calls can not be nested", "[]"},
+		{"WATCH k", "-ERR WATCH inside MULTI is not allowed", "[]"},
+		{"NO.SUCH", "-ERR unknown command", "-" + abortText},
+		{"EXEC now", "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command", "-ERR EXEC without MULTI"},
+		{"PING", "QUEUED", "[-ERR unknown command 'ping']"},
+	} {
+		c.want("MULTI", "OK")
+		c.want(tt.line, tt.reply)
+		c.want("EXEC", tt.exec)
+	}
+	big := strings.Repeat("x", 600_000)
+	c.want("MULTI", "OK")
+	for range 4 { // more than is kept
+		c.want("SET k "+big, "QUEUED")
+	}
+	c.want("EXEC", "[OK OK OK OK]")
+	c.want("GET k", big)
+	if n := h.stores["b"].count("set"); n != 0 {
+		t.Errorf("%d commands reached the replica", n)
+	}
+}
+
+// What the primary said against a queued command is told with EXEC.
+func TestBatchSaysWhy(t *testing.T) {
+	p := &peer{answer: func(name string, _ [][]byte) []byte {
+		return map[string][]byte{"multi": []byte("+OK\r\n"), "set": []byte("-OOM no memory\r\n"), "get": []byte("+QUEUED\r\n"),
+			"exec": []byte("-" + abortText + "\r\n")}[name]
+	}}
+	_, addr, _ := scripted(t, p, nil)
+	c := connect(t, addr)
+	c.send("MULTI", "SET k v", "GET k", "EXEC", "PING")
+	c.wants("OK", "QUEUED", "QUEUED", "-EXECABORT Transaction discarded because of: OOM no memory", "PONG")
 }
 
 func TestExecOutcomeUnknown(t *testing.T) {

@@ -2,31 +2,37 @@ package proxy
 
 import (
 	"strconv"
-	"sync/atomic"
 
 	"respmesh/resp/command"
 	"respmesh/resp/frame"
 )
 
 // tx is a session's transaction: what MULTI, EXEC, DISCARD, WATCH and UNWATCH have left behind. Where this node holds
-// the primary, the store's connection keeps it; else a pinned link to the primary does:
+// the primary, the store's connection keeps it. Else the commands are kept here until EXEC and then travel together: a
+// transaction of n commands costs one round trip. WATCH takes a pinned link to the primary, which EXEC then uses:
 //
 //	idle ──WATCH──▶ watching ──MULTI──▶ open ──EXEC, DISCARD──▶ idle
-//	  └───────────────MULTI──────────────▲
+//	  └───────────────MULTI──────────────▲ │ ▲
+//	                                       ▼ │ a command that only the primary can judge, or too much to keep
+//	                                    streaming: each command is sent as it comes, over the pinned link
 //
-// When the pinned link is lost the transaction goes on as a lost one: its commands are answered with errors and
-// EXEC with EXECABORT. It is never tried again on another link.
+// When the pinned link is lost the transaction goes on as a lost one: EXEC is answered EXECABORT, and while streaming
+// each command with an error. It is never tried again on another link.
 type tx struct {
-	open     bool // between MULTI and EXEC or DISCARD
-	here     bool // in the local store's connection
-	watching bool // WATCH was sent over pin
-	lost     bool
-	spoiled  bool // the gateway refused a command: EXEC must fail
-	pin      pin
-	keys     []uint64 // that EXEC will have changed or shown
-	all      bool
-	db       int // selected within the transaction; -1: none
-	proto    int // of a HELLO within the transaction; 0: none
+	open      bool // between MULTI and EXEC or DISCARD
+	here      bool // in the local store's connection
+	watching  bool // WATCH was sent over pin
+	streaming bool // MULTI was sent over pin
+	lost      bool
+	spoiled   bool // the gateway refused a command: EXEC must fail
+	alone     bool // a command speaks of the connection: no shared link
+	pin       pin
+	buf       []byte   // MULTI and the commands since
+	n         int      // how many commands that are
+	keys      []uint64 // that EXEC will have changed or shown
+	all       bool
+	db        int // selected within the transaction; -1: none
+	proto     int // of a HELLO within the transaction; 0: none
 }
 
 // pin is the session's own link to the primary, if it has one.
@@ -158,142 +164,6 @@ func executed(exec []byte) bool { return len(exec) > 1 && exec[0] == '*' && exec
 
 // abortHere makes the local store refuse the EXEC to come: it is sent a command that doesn't exist.
 func (s *session) abortHere() { quiet(s.ctx, s.sc, "respmesh-refused") }
-
-// outsideMulti handles MULTI, WATCH and UNWATCH, and EXEC and DISCARD where they don't belong.
-func (s *session) outsideMulti(w *work, req *command.Request, e *entry, v *view) {
-	t := &s.tx
-	switch {
-	case e.is(traitExec | traitDiscard):
-		name := map[bool]string{true: "EXEC", false: "DISCARD"}[e.is(traitExec)]
-		s.reply(w, frame.AppendError(s.begin(w), "ERR "+name+" without MULTI"))
-		return
-	case e.is(traitUnwatch) && !t.watching:
-		s.reply(w, frame.AppendSimple(s.begin(w), "OK"))
-		return
-	case e.is(traitUnwatch):
-		if s.pinned(w, req, e, nil) {
-			s.unpin()
-		} else {
-			s.reply(w, frame.AppendSimple(s.begin(w), "OK"))
-			s.unpin()
-		}
-		return
-	}
-	if t.pin.l == nil && !t.lost && v.primaryReachable {
-		s.commit(w)
-		t.pin.l = s.g.takePinned(v.primary, s.proto, s.db)
-	}
-	if e.is(traitWatch) {
-		if !s.pinned(w, req, e, nil) {
-			s.unpin()
-			s.g.meters.masterdown.Inc()
-			s.reply(w, downText(s.begin(w), v.primaryRegion))
-			return
-		}
-		t.watching = true
-		return
-	}
-	t.open, t.db = true, -1
-	if !s.pinned(w, req, e, nil) {
-		s.reply(w, frame.AppendSimple(s.begin(w), "OK"))
-	}
-}
-
-// insideMulti handles what comes between MULTI and its end, and the end.
-func (s *session) insideMulti(w *work, req *command.Request, e *entry, v *view) {
-	t := &s.tx
-	ends := (e.is(traitExec) || e.is(traitDiscard)) && len(req.Args) == 1
-	switch {
-	case e.class == classRefused:
-		t.spoil()
-		s.reply(w, frame.AppendError(s.begin(w), "NOPERM this user has no permissions to run the '"+req.Name+"' command"))
-	case ends && e.is(traitExec) && t.spoiled && !t.lost:
-		discard := request("DISCARD")
-		if !s.pinned(w, &discard, e, func(k *call) { k.replace = frame.AppendError(nil, abortText) }) {
-			s.reply(w, frame.AppendError(s.begin(w), abortText))
-		}
-		s.unpin()
-	case ends:
-		var done atomic.Bool
-		sent := s.pinned(w, req, e, func(k *call) {
-			if e.is(traitExec) {
-				k.queued = false
-				k.keys = append(k.keys[:0], t.keys...)
-				k.all = t.all
-				if t.changes() {
-					k.tap = func(reply []byte) { done.Store(executed(reply)) }
-				}
-			}
-		})
-		if !sent && e.is(traitExec) {
-			s.reply(w, frame.AppendError(s.begin(w), abortText))
-		} else if !sent {
-			s.reply(w, frame.AppendSimple(s.begin(w), "OK"))
-		} else if e.is(traitExec) && t.changes() && s.settle() && done.Load() {
-			t.take(s, &t.pin.l.proto, &t.pin.l.db)
-		}
-		s.unpin()
-	default:
-		t.note(s, req, e)
-		if !e.is(traitNoKeys | traitTx) { // reads too: what they show mustn't go back
-			db := s.db
-			if t.db >= 0 {
-				db = t.db
-			}
-			var ok bool
-			t.keys, w.keys, ok = s.g.keysOf(t.keys, w.keys, req.Spec, req.Args, db)
-			t.all = t.all || !ok && e.class != classLocal || e.is(traitOtherDB) || len(t.keys) > maxTxKeys
-			if len(t.keys) > maxTxKeys {
-				t.keys = t.keys[:0]
-			}
-		}
-		if !s.pinned(w, req, e, nil) {
-			s.g.meters.masterdown.Inc()
-			s.reply(w, downText(s.begin(w), v.primaryRegion))
-		}
-	}
-}
-
-const maxTxKeys = 4096
-
-// pinned sends a command over the session's own link. False: that is lost (or never was), and the transaction with it.
-func (s *session) pinned(w *work, req *command.Request, e *entry, with func(*call)) bool {
-	t := &s.tx
-	if t.lost || !t.pin.live() {
-		t.lost = true
-		return false
-	}
-	s.commit(w)
-	if !s.moveTo(t.pin.l) {
-		return true
-	}
-	if !t.open || e.is(traitMulti) {
-		s.match(t.pin.l)
-	}
-	k := s.newCall(w, req, e.class, e.traits|traitNoKeys, decision{kind: routePinned})
-	k.queued = true
-	if with != nil {
-		with(k)
-	}
-	s.send(t.pin.l, k, req.Raw)
-	return true
-}
-
-// unpin ends the transaction. The link is used again once everything sent over it was answered, unless the client has
-// gone: then what ends the transaction may not have been sent.
-func (s *session) unpin() {
-	l := s.tx.pin.l
-	s.kick()
-	keys := s.tx.keys[:0]
-	s.tx = tx{keys: keys}
-	switch {
-	case l == nil:
-	case s.leave:
-		l.close(errClosing)
-	default:
-		l.whenIdle(s.g.givePinned)
-	}
-}
 
 // database reads the index of SELECT.
 func (s *session) database(args [][]byte) (int, bool) {
