@@ -15,6 +15,7 @@ import (
 type (
 	tcpConn struct {
 		*gonet.TCPConn
+		held
 		ep   tcpip.Endpoint
 		pace pace
 	}
@@ -32,6 +33,18 @@ func (c *tcpConn) Write(p []byte) (int, error) {
 	}
 	n, err := c.TCPConn.Write(p)
 	return n, netError(err)
+}
+
+// Close ends the connection gracefully.
+func (c *tcpConn) Close() error {
+	c.held.release()
+	return c.TCPConn.Close()
+}
+
+// abort ends it with a reset.
+func (c *tcpConn) abort() {
+	c.held.release()
+	c.ep.Abort()
 }
 
 // SetLinger is what [net.TCPConn.SetLinger] is: after 0, Close forgets what wasn't sent or acknowledged yet. Otherwise

@@ -24,7 +24,12 @@ const (
 	DefaultMTU    = 1280
 	DefaultMinRTO = 40 * time.Millisecond
 	DefaultMaxRTO = 2 * time.Second
+
+	DefaultConnsPerPeer = 4096
 )
+
+// lastWords is what the resets of a removed peer's connections have to leave by, before its key is gone.
+const lastWords = 20 * time.Millisecond
 
 // ErrClosed is what a closed device answers.
 var ErrClosed = fmt.Errorf("mesh device: %w", net.ErrClosed)
@@ -40,9 +45,18 @@ type Config struct {
 	Filter *Filter      // required
 	Log    *slog.Logger // nil: discards
 
-	// MinRTO and MaxRTO bound TCP's retransmission timer of the userspace tunnel.
-	// A small minimum makes small requests survive loss; a small maximum lets old
-	// connections go on soon after a cut has healed.
+	// Tunnel says what stands behind the device; "" is TunnelAuto. Interface is the name of the kernel's, at most 15 bytes; ""
+	// takes the first of respmesh0, respmesh1, … that is free.
+	Tunnel    Tunnel
+	Interface string
+
+	// ConnsPerPeer bounds the TCP connections accepted from one address of an organisation; zero: DefaultConnsPerPeer.
+	ConnsPerPeer int
+
+	// MinRTO and MaxRTO bound TCP's retransmission timer. A small minimum makes
+	// small requests survive loss; a small maximum lets old connections go on soon
+	// after a cut has healed. A kernel TUN knows the maximum from Linux 6.15 on, and
+	// not below a second.
 	MinRTO, MaxRTO time.Duration
 }
 
@@ -73,6 +87,12 @@ func (c *Config) setDefaults() error {
 	if c.MinRTO < time.Millisecond || c.MaxRTO < c.MinRTO {
 		return fmt.Errorf("mesh device: RTO from %s to %s: want 1ms <= minimum <= maximum", c.MinRTO, c.MaxRTO)
 	}
+	if c.ConnsPerPeer == 0 {
+		c.ConnsPerPeer = DefaultConnsPerPeer
+	}
+	if c.ConnsPerPeer < 0 {
+		return fmt.Errorf("mesh device: %d connections per peer: want at least 1", c.ConnsPerPeer)
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -82,6 +102,7 @@ func (c *Config) setDefaults() error {
 // tunnel is what stands behind a device: a userspace stack or the kernel's.
 type tunnel interface {
 	link() tun.Device
+	kind() Tunnel
 	addressing
 	sockets
 	io.Closer
@@ -90,11 +111,12 @@ type tunnel interface {
 type addressing interface {
 	addAddr(netip.Addr) error
 	removeAddr(netip.Addr) error
+	setRoutes([]netip.Prefix) error // what lies behind the tunnel
 }
 
 type sockets interface {
-	dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error)
-	listenTCP(netip.AddrPort) (net.Listener, error)
+	dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPort) (meshConn, error)
+	listenTCP(netip.AddrPort) (net.Listener, error) // Accept gives meshConns
 	listenUDP(netip.AddrPort) (net.PacketConn, error)
 }
 
@@ -105,23 +127,13 @@ type Device struct {
 	wg     *wgdevice.Device
 	tunnel tunnel
 	listen netip.AddrPort
+	conns  *conns
+	filter *Filter
 
 	mu     sync.Mutex
 	closed bool                    // guarded by mu
 	peers  map[PublicKey]Peer      // what WireGuard was last told, guarded by mu
 	addrs  map[netip.Addr]struct{} // guarded by mu
-}
-
-// New makes a device over a userspace tunnel and brings it up.
-func New(c Config) (*Device, error) {
-	if err := c.setDefaults(); err != nil {
-		return nil, err
-	}
-	t, err := newNetstack(c.MTU, rtoBounds{c.MinRTO, c.MaxRTO})
-	if err != nil {
-		return nil, err
-	}
-	return newDevice(c, t)
 }
 
 // newDevice owns the tunnel from here on, also when it fails.
@@ -138,6 +150,8 @@ func newDevice(c Config, t tunnel) (*Device, error) {
 		tunnel: t,
 		peers:  make(map[PublicKey]Peer),
 		addrs:  make(map[netip.Addr]struct{}),
+		filter: c.Filter,
+		conns:  newConns(c.ConnsPerPeer, c.Filter, c.Log),
 	}
 	d.wg = wgdevice.NewDevice(filtered{t.link(), c.Filter}, newHandshakes(b), wgLogger(c.Log))
 	fail := func(err error) (*Device, error) {
@@ -188,6 +202,15 @@ func (d *Device) SetPeers(peers []Peer) error {
 	if diff == "" {
 		return nil
 	}
+	if err := d.tunnel.setRoutes(routesOf(want)); err != nil {
+		return fmt.Errorf("set peers: %w", err)
+	}
+	// Before: so that the other end learns of it while it is still a peer. After: what came in meanwhile.
+	gone := goneAddrs(d.peers, want)
+	if d.conns.abort(gone) > 0 {
+		time.Sleep(lastWords)
+	}
+	defer d.conns.abort(gone)
 	if err := d.wg.IpcSet(diff); err != nil {
 		// It may have done a part: start the next time from what it says itself.
 		if state, gerr := d.wg.IpcGet(); gerr == nil {
@@ -252,11 +275,42 @@ func (d *Device) SetAddrs(addrs []netip.Addr) error {
 // DialTCP connects through the tunnel. from is one of the device's addresses, or
 // the zero value for any.
 func (d *Device) DialTCP(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error) {
-	return d.tunnel.dialTCP(ctx, from, to)
+	c, err := d.tunnel.dialTCP(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	d.conns.add(c)
+	return c, nil
 }
 
-// ListenTCP listens inside the tunnel.
-func (d *Device) ListenTCP(at netip.AddrPort) (net.Listener, error) { return d.tunnel.listenTCP(at) }
+// ListenTCP listens inside the tunnel, on one of the device's addresses.
+func (d *Device) ListenTCP(at netip.AddrPort) (net.Listener, error) {
+	l, err := d.tunnel.listenTCP(at)
+	if err != nil {
+		return nil, err
+	}
+	return countedListener{l, d.conns}, nil
+}
+
+// ClosePeer ends the TCP connections with an address at once, and says how many there were. They end with a reset.
+func (d *Device) ClosePeer(addr netip.Addr) int {
+	return d.conns.abort([]netip.Addr{addr})
+}
+
+// Kind is the tunnel that the device has: TunnelTUN or TunnelUserspace.
+func (d *Device) Kind() Tunnel { return d.tunnel.kind() }
+
+// Interface is the name of the kernel's interface; "" in userspace.
+func (d *Device) Interface() string {
+	if d.Kind() == TunnelUserspace {
+		return ""
+	}
+	name, err := d.tunnel.link().Name()
+	if err != nil {
+		return "" // it is closed
+	}
+	return name
+}
 
 // ListenUDP listens inside the tunnel.
 func (d *Device) ListenUDP(at netip.AddrPort) (net.PacketConn, error) { return d.tunnel.listenUDP(at) }

@@ -126,7 +126,7 @@ func hostile(t *testing.T, addrs ...netip.Addr) *Device {
 	must(t, err)
 	key := newKey(t)
 	d := &Device{
-		key: key.Public(), tunnel: ns, peers: make(map[PublicKey]Peer), addrs: make(map[netip.Addr]struct{}),
+		key: key.Public(), tunnel: ns, conns: newConns(DefaultConnsPerPeer, newTestFilter(t, nodeRules), slog.New(slog.DiscardHandler)), peers: make(map[PublicKey]Peer), addrs: make(map[netip.Addr]struct{}),
 		wg: wgdevice.NewDevice(ns.link(), newHandshakes(newBind(netip.MustParseAddrPort("127.0.0.1:0"))), wgLogger(slog.New(slog.DiscardHandler))),
 	}
 	t.Cleanup(func() { d.Close() })
@@ -453,5 +453,90 @@ func TestCutAndHeal(t *testing.T) {
 	}
 	if d := time.Since(start); d > 3*time.Second {
 		t.Errorf("went on %s after the cut had healed", d)
+	}
+}
+
+func TestClosePeer(t *testing.T) {
+	a, b := pair(t)
+	client, server := connect(t, a, b)
+	if n := b.ClosePeer(addr(infraPrefix, 9)); n != 0 {
+		t.Errorf("closed %d connections with nobody", n)
+	}
+	if n := b.ClosePeer(addr(infraPrefix, 1)); n != 1 {
+		t.Errorf("closed %d connections", n)
+	}
+	for _, c := range []net.Conn{client, server} {
+		must(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("after ClosePeer: %v", err)
+		}
+	}
+	if n := b.ClosePeer(addr(infraPrefix, 1)); n != 0 {
+		t.Errorf("closed %d connections again", n)
+	}
+}
+
+// TestRevokedPeer loses its connections with its key.
+func TestRevokedPeer(t *testing.T) {
+	a, b := pair(t)
+	client, server := connect(t, a, b)
+	start := time.Now()
+	must(t, b.SetPeers(nil))
+	for _, c := range []net.Conn{client, server} {
+		must(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("after the peer was revoked: %v", err)
+		}
+	}
+	if d := time.Since(start); d > time.Second {
+		t.Errorf("the connections ended %s after the peer was revoked", d)
+	}
+}
+
+func TestConnsPerPeer(t *testing.T) {
+	node := newTestDevice(t, Config{Addrs: []netip.Addr{addr(orgA, 100)}, ConnsPerPeer: 2})
+	peer := newTestDevice(t, Config{Addrs: []netip.Addr{addr(orgA, 1)}, Filter: newTestFilter(t, FilterRules{Role: RolePeer, Orgs: []netip.Prefix{orgA}})})
+	must(t, node.SetPeers([]Peer{asPeer(peer, addr(orgA, 1))}))
+	must(t, peer.SetPeers([]Peer{asPeer(node, addr(orgA, 100))}))
+	at := netip.AddrPortFrom(addr(orgA, 100), 6379)
+	l, err := node.ListenTCP(at)
+	must(t, err)
+	echo(t, l)
+	first := dial(t, peer, netip.Addr{}, at)
+	pingPong(t, first, 1)
+	pingPong(t, dial(t, peer, netip.Addr{}, at), 1)
+	third := dial(t, peer, netip.Addr{}, at)
+	must(t, third.SetReadDeadline(time.Now().Add(10*time.Second)))
+	if _, err := third.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a third connection: %v", err)
+	}
+	if n := node.ConnsRefused(); n != 1 {
+		t.Errorf("%d connections refused", n)
+	}
+	// One that ends makes room, as soon as the node has seen its end.
+	must(t, first.Close())
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		c := dial(t, peer, netip.Addr{}, at)
+		must(t, c.SetDeadline(deadline))
+		if _, err := c.Write([]byte("x")); err == nil {
+			if _, err := c.Read(make([]byte, 1)); err == nil {
+				break
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no room after one connection has ended")
+		}
+	}
+}
+
+func TestParseTunnel(t *testing.T) {
+	for in, want := range map[string]Tunnel{"": TunnelAuto, "auto": TunnelAuto, "tun": TunnelTUN, "userspace": TunnelUserspace} {
+		if got, err := ParseTunnel(in); err != nil || got != want {
+			t.Errorf("%q: %s, %v", in, got, err)
+		}
+	}
+	if _, err := ParseTunnel("kernel"); err == nil || err.Error() != `tunnel "kernel": use auto, tun or userspace` {
+		t.Error(err)
 	}
 }

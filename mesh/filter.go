@@ -63,13 +63,14 @@ const (
 	Port                      // not a declared service
 	ICMP                      // ICMPv6 other than echo
 	Opening                   // a TCP connection or flow opened in the direction that only answers
+	Closed                    // nothing of this process is at that address and port; only with a kernel TUN
 	reasons
 	pass = reasons
 )
 
 // String is the reason's name, as metrics and logs show it.
 func (r Reason) String() string {
-	names := [...]string{"malformed", "not_ipv6", "fragment", "extension_header", "protocol", "cross_prefix", "unknown_prefix", "port", "icmp", "opening"}
+	names := [...]string{"malformed", "not_ipv6", "fragment", "extension_header", "protocol", "cross_prefix", "unknown_prefix", "port", "icmp", "opening", "closed"}
 	if int(r) < len(names) {
 		return names[r]
 	}
@@ -180,6 +181,12 @@ func (f *Filter) Allow(d Direction, packet []byte) bool {
 	}
 	f.drops[d][r].Add(1)
 	return false
+}
+
+// inInfra tells whether an address is a node's.
+func (f *Filter) inInfra(a netip.Addr) bool {
+	b := a.As16()
+	return high48(b[:]) == f.rules.Load().infra
 }
 
 // Drops counts the packets dropped so far for one reason.

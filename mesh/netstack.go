@@ -93,6 +93,11 @@ func (n *netstack) setup(rto rtoBounds) error {
 
 func (n *netstack) link() tun.Device { return device{n.queue} }
 
+func (n *netstack) kind() Tunnel { return TunnelUserspace }
+
+// setRoutes has nothing to do: whatever leaves the stack goes into the tunnel.
+func (n *netstack) setRoutes([]netip.Prefix) error { return nil }
+
 func (n *netstack) addAddr(a netip.Addr) error {
 	err := n.stack.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
 		Protocol:          ipv6.ProtocolNumber,
@@ -114,7 +119,7 @@ func (n *netstack) Close() error {
 	return nil
 }
 
-func (n *netstack) dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error) {
+func (n *netstack) dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPort) (meshConn, error) {
 	fail := func(err error) error {
 		op := &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: err}
 		if from.IsValid() {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -142,4 +143,38 @@ func sortedKeys(m map[PublicKey]Peer) []PublicKey {
 	}
 	slices.SortFunc(keys, func(a, b PublicKey) int { return slices.Compare(a[:], b[:]) })
 	return keys
+}
+
+// routesOf are the prefixes behind a tunnel: the /48s in which the peers' addresses lie. One route for each address would be
+// many, and what nobody owns must not leave by another way.
+func routesOf(peers map[PublicKey]Peer) []netip.Prefix {
+	seen := make(map[netip.Prefix]struct{})
+	for _, p := range peers {
+		for _, a := range p.AllowedIPs {
+			if a.Bits() > 48 {
+				a = netip.PrefixFrom(a.Addr(), 48).Masked()
+			}
+			seen[a] = struct{}{}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(seen), comparePrefixes)
+}
+
+// goneAddrs are the single addresses that some peer had and none has any more.
+func goneAddrs(have, want map[PublicKey]Peer) []netip.Addr {
+	stays := make(map[netip.Prefix]struct{})
+	for _, p := range want {
+		for _, a := range p.AllowedIPs {
+			stays[a] = struct{}{}
+		}
+	}
+	var gone []netip.Addr
+	for _, p := range have {
+		for _, a := range p.AllowedIPs {
+			if _, ok := stays[a]; !ok && a.IsSingleIP() {
+				gone = append(gone, a.Addr())
+			}
+		}
+	}
+	return gone
 }

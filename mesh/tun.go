@@ -6,18 +6,14 @@ import (
 	"sync"
 )
 
-// DefaultTUNName is the interface's name where none is given.
-const DefaultTUNName = "respmesh0"
-
-// ErrTUNNotPermitted is what NewTUN answers without the right to make interfaces.
+// ErrTUNNotPermitted is what a kernel TUN is refused with without the right to make interfaces.
 var ErrTUNNotPermitted = errors.New("a TUN interface needs root or CAP_NET_ADMIN, and /dev/net/tun")
 
-// TUNConfig says what a kernel TUN device is. Of Config, MinRTO is given to the
-// kernel's routes and MaxRTO isn't used.
+// TUNConfig says what the device of a host is, with which all of its programs are on the mesh.
 type TUNConfig struct {
 	Config
-	Name       string         // of the interface; "": DefaultTUNName
-	Routes     []netip.Prefix // what lies behind the interface
+	Name       string         // of the interface; "": as Config.Interface says
+	Routes     []netip.Prefix // what lies behind the interface, beside what the peers have
 	ResolvConf string         // "": /etc/resolv.conf; where systemd-resolved doesn't run
 }
 
@@ -29,6 +25,34 @@ type TUN struct {
 
 	mu  sync.Mutex
 	dns resolver // guarded by mu
+}
+
+// NewTUN makes a device over a TUN interface of this host, in the network
+// namespace of the calling thread. Closing it removes the interface with its
+// addresses and routes.
+func NewTUN(c TUNConfig) (*TUN, error) {
+	if c.Name != "" {
+		c.Interface = c.Name
+	}
+	if err := c.setDefaults(); err != nil {
+		return nil, err
+	}
+	k, err := newKernelTunnel(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	d, err := newDevice(c.Config, k)
+	if err != nil {
+		return nil, err
+	}
+	t := &TUN{Device: d, name: d.Interface()}
+	t.dns = newResolver(t.name, c.ResolvConf)
+	// Routes come after the addresses: the kernel prefers a source address that is already there.
+	// What a killed run left in the resolver's configuration goes now.
+	if err := errors.Join(k.keepRoutes(c.Routes), t.RestoreDNS()); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
 }
 
 // Name is the name of the interface.

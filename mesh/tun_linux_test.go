@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -53,6 +54,11 @@ func TestInNamespace(t *testing.T) {
 	t.Run("a program of the host reaches the node", testTUNReaches)
 	t.Run("closing leaves nothing", testTUNCloses)
 	t.Run("without the right", testTUNNotPermitted)
+	t.Run("a node", testTUNNode)
+	t.Run("a node and the rest of its host", testTUNNodeIsApart)
+	t.Run("a node that ends", testTUNNodeCloses)
+	t.Run("an address that the host has", testTUNAddressTaken)
+	t.Run("auto takes what it may", testAuto)
 }
 
 var service = netip.MustParseAddr("fd00:a:a:0:1::1")
@@ -141,5 +147,222 @@ func testTUNNotPermitted(t *testing.T) {
 	_, err := NewTUN(TUNConfig{Config: Config{PrivateKey: newKey(t), Listen: netip.MustParseAddrPort("127.0.0.1:0"), Filter: newTestFilter(t, nodeRules)}, Name: tun.Name()})
 	if err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("a second interface of the same name: %v", err)
+	}
+}
+
+// tunNode is a node over the kernel, and another one in userspace: ::1 and ::2 of the infrastructure.
+func tunNode(t *testing.T) (k, u *Device) {
+	t.Helper()
+	k, err := Open(Config{
+		Tunnel: TunnelTUN, PrivateKey: newKey(t), Listen: netip.MustParseAddrPort("127.0.0.1:0"),
+		Addrs: []netip.Addr{addr(infraPrefix, 1), service}, Filter: newTestFilter(t, nodeRules), ConnsPerPeer: 3,
+	})
+	must(t, err)
+	t.Cleanup(func() { k.Close() })
+	u = newTestDevice(t, Config{Addrs: []netip.Addr{addr(infraPrefix, 2)}})
+	must(t, k.SetPeers([]Peer{asPeer(u, addr(infraPrefix, 2))}))
+	must(t, u.SetPeers([]Peer{asPeer(k, addr(infraPrefix, 1))}))
+	return k, u
+}
+
+func testTUNNode(t *testing.T) {
+	k, u := tunNode(t)
+	if k.Kind() != TunnelTUN || k.Interface() != "respmesh0" || u.Kind() != TunnelUserspace || u.Interface() != "" {
+		t.Errorf("%s %q, %s %q", k.Kind(), k.Interface(), u.Kind(), u.Interface())
+	}
+	for i, c := range []struct {
+		from, to *Device
+		src, dst netip.Addr
+	}{{u, k, addr(infraPrefix, 2), addr(infraPrefix, 1)}, {k, u, addr(infraPrefix, 1), addr(infraPrefix, 2)}, {k, u, netip.Addr{}, addr(infraPrefix, 2)}} {
+		at := netip.AddrPortFrom(c.dst, uint16(7379+i))
+		l, err := c.to.ListenTCP(at)
+		must(t, err)
+		echo(t, l)
+		conn := dial(t, c.from, c.src, at)
+		pingPong(t, conn, 50)
+		if got := remoteAddr(conn); got != c.dst {
+			t.Errorf("connected to %s", got)
+		}
+		if n := c.from.ClosePeer(c.dst); n != 1 {
+			t.Errorf("ClosePeer ended %d connections", n)
+		}
+		if _, err := conn.Read(make([]byte, 1)); err == nil {
+			t.Error("the connection goes on after ClosePeer")
+		}
+		l.Close()
+	}
+	pk, err := k.ListenUDP(netip.AddrPortFrom(addr(infraPrefix, 1), ProbePort))
+	must(t, err)
+	defer pk.Close()
+	pu, err := u.ListenUDP(netip.AddrPortFrom(addr(infraPrefix, 2), ProbePort))
+	must(t, err)
+	defer pu.Close()
+	for _, way := range [][2]net.PacketConn{{pk, pu}, {pu, pk}} {
+		_, err := way[0].WriteTo([]byte("hello"), way[1].LocalAddr())
+		must(t, err)
+		must(t, way[1].SetReadDeadline(time.Now().Add(10*time.Second)))
+		n, _, err := way[1].ReadFrom(make([]byte, 64))
+		if err != nil || n != 5 {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	}
+	// A peer that goes takes its route with it.
+	must(t, k.SetPeers(nil))
+	nic, err := netlink.LinkByName("respmesh0")
+	must(t, err)
+	routes, err := netlink.RouteListFiltered(unix.AF_INET6, &netlink.Route{LinkIndex: nic.Attrs().Index}, netlink.RT_FILTER_OIF)
+	must(t, err)
+	for _, r := range routes {
+		if r.Dst != nil && r.Dst.String() == infraPrefix.String() {
+			t.Errorf("route %v is left", r)
+		}
+	}
+	if b, err := os.ReadFile("/proc/sys/net/ipv6/conf/respmesh0/forwarding"); err == nil && strings.TrimSpace(string(b)) != "0" {
+		t.Errorf("forwarding is %s", b)
+	}
+}
+
+// testTUNNodeIsApart has programs of a node's host, and a peer, try what only the node may.
+func testTUNNodeIsApart(t *testing.T) {
+	k, u := tunNode(t)
+	closed := func(d Direction) uint64 { return k.filter.Drops(d, Closed) }
+	// A peer of an organisation, and a program of the host that listens everywhere at a service's port.
+	peer := newTestDevice(t, Config{Addrs: []netip.Addr{addr(orgA, 1)}, Filter: newTestFilter(t, FilterRules{Role: RolePeer, Orgs: []netip.Prefix{orgA}})})
+	must(t, k.SetPeers([]Peer{asPeer(u, addr(infraPrefix, 2)), asPeer(peer, addr(orgA, 1))}))
+	must(t, peer.SetPeers([]Peer{{PublicKey: k.PublicKey(), Endpoint: k.ListenPort(), AllowedIPs: []netip.Prefix{orgA}}}))
+	host, err := net.Listen("tcp6", "[::]:6379")
+	must(t, err)
+	before := closed(Inbound)
+	refused(t, peer, addr(orgA, 1), netip.AddrPortFrom(service, 6379))
+	if closed(Inbound) == before {
+		t.Error("a program of the host was reached, or it wasn't the guard that kept it apart")
+	}
+	must(t, host.Close())
+	gateway, err := k.ListenTCP(netip.AddrPortFrom(service, 6379))
+	must(t, err)
+	echo(t, gateway)
+	for range 3 {
+		pingPong(t, dial(t, peer, addr(orgA, 1), netip.AddrPortFrom(service, 6379)), 3)
+	}
+	// The fourth is above ConnsPerPeer.
+	if c, err := peer.DialTCP(t.Context(), addr(orgA, 1), netip.AddrPortFrom(service, 6379)); err == nil {
+		must(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("more connections than a peer may have: %v", err)
+		}
+		c.Close()
+	}
+	// A program of the host as a client, of this node and of the other one.
+	links, err := u.ListenTCP(netip.AddrPortFrom(addr(infraPrefix, 2), 7379))
+	must(t, err)
+	echo(t, links)
+	before = closed(Outbound)
+	d := net.Dialer{Timeout: 300 * time.Millisecond, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr(infraPrefix, 1), 0))}
+	if c, err := d.Dial("tcp6", links.Addr().String()); err == nil {
+		c.Close()
+		t.Error("a program of the host connected to another node in the name of this one")
+	}
+	if closed(Outbound) == before {
+		t.Error("not dropped by the guard")
+	}
+	if c, err := net.DialTimeout("tcp6", gateway.Addr().String(), time.Second); err == nil {
+		must(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a program of the host is served by the gateway: %v", err)
+		}
+		c.Close()
+	}
+	// What comes in elsewhere, here by loopback, isn't for the node either.
+	probes, err := k.ListenUDP(netip.AddrPortFrom(addr(infraPrefix, 1), ProbePort))
+	must(t, err)
+	defer probes.Close()
+	// Removing the peer ends its connections.
+	c := dial(t, k, addr(infraPrefix, 1), netip.AddrPortFrom(addr(infraPrefix, 2), 7379))
+	pingPong(t, c, 1)
+	must(t, k.SetPeers([]Peer{asPeer(peer, addr(orgA, 1))}))
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Error("a removed peer's connection goes on")
+	}
+}
+
+func testTUNNodeCloses(t *testing.T) {
+	k, u := tunNode(t)
+	l, err := k.ListenTCP(netip.AddrPortFrom(addr(infraPrefix, 1), 7379))
+	must(t, err)
+	accepted := make(chan net.Conn, 1)
+	ended := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		must(t, err)
+		accepted <- c
+		_, err = l.Accept()
+		ended <- err
+	}()
+	dial(t, u, netip.Addr{}, netip.AddrPortFrom(addr(infraPrefix, 1), 7379))
+	server := <-accepted
+	for range 2 {
+		must(t, k.Close())
+	}
+	if _, err := server.Read(make([]byte, 1)); err == nil {
+		t.Error("a connection outlives its device")
+	}
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("accept on a closed device: %v", err)
+	}
+	if _, err := k.ListenTCP(netip.AddrPortFrom(addr(infraPrefix, 1), 7379)); err == nil {
+		t.Error("listens on a closed device")
+	}
+	if _, err := netlink.LinkByName("respmesh0"); err == nil {
+		t.Error("the interface is still there")
+	}
+}
+
+func testTUNAddressTaken(t *testing.T) {
+	tunNode(t)
+	c := Config{Tunnel: TunnelTUN, PrivateKey: newKey(t), Listen: netip.MustParseAddrPort("127.0.0.1:0"), Addrs: []netip.Addr{service}, Filter: newTestFilter(t, nodeRules)}
+	if _, err := Open(c); err == nil || !strings.Contains(err.Error(), "this host has it already, on interface respmesh0") {
+		t.Errorf("an address of another interface: %v", err)
+	}
+	c.Addrs, c.Interface = nil, "a-name-far-too-long"
+	if _, err := Open(c); err == nil || !strings.Contains(err.Error(), "at most 15 bytes") {
+		t.Errorf("a long name: %v", err)
+	}
+	c.Interface = ""
+	d, err := Open(c)
+	must(t, err)
+	defer d.Close()
+	if d.Interface() != "respmesh1" {
+		t.Errorf("the second interface is %s", d.Interface())
+	}
+}
+
+// testAuto gives up the right to make interfaces for a moment.
+func testAuto(t *testing.T) {
+	c := Config{PrivateKey: newKey(t), Listen: netip.MustParseAddrPort("127.0.0.1:0"), Addrs: []netip.Addr{service}, Filter: newTestFilter(t, nodeRules)}
+	d, err := Open(c)
+	must(t, err)
+	if d.Kind() != TunnelTUN {
+		t.Errorf("with the right: %s", d.Kind())
+	}
+	must(t, d.Close())
+
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var had [2]unix.CapUserData
+	must(t, unix.Capget(&header, &had[0]))
+	less := had
+	less[0].Effective &^= 1 << unix.CAP_NET_ADMIN
+	must(t, unix.Capset(&header, &less[0]))
+	defer func() { must(t, unix.Capset(&header, &had[0])) }()
+	d, err = Open(c)
+	must(t, err)
+	defer d.Close()
+	if d.Kind() != TunnelUserspace {
+		t.Errorf("without the right: %s", d.Kind())
+	}
+	c.Tunnel = TunnelTUN
+	if _, err := Open(c); !errors.Is(err, ErrTUNNotPermitted) {
+		t.Errorf("asked for a TUN without the right: %v", err)
 	}
 }

@@ -2,9 +2,16 @@
 
 package mesh
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+)
 
-// NewTUN makes a device over a TUN interface of this host; only on Linux.
-func NewTUN(TUNConfig) (*TUN, error) {
+// kernelTunnel is only on Linux.
+type kernelTunnel struct{ tunnel }
+
+func newKernelTunnel(Config) (*kernelTunnel, error) {
 	return nil, fmt.Errorf("%w: only on Linux", ErrTUNNotPermitted)
 }
+
+func (k *kernelTunnel) keepRoutes([]netip.Prefix) error { return nil }
