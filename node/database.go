@@ -75,14 +75,10 @@ func (n *Node) startDatabase(ctx context.Context, conf netconf.Database) (_ *dat
 	options := proxy.Options{
 		Org: conf.Org, Database: conf.Name, Node: n.opts.Name, Region: n.opts.Region,
 		Mesh: (*nodeMesh)(n), Source: db.source,
-		Near: conf.Near, MaxLag: conf.MaxLag,
 		Log: n.log, Metrics: n.opts.Metrics,
 	}
 	if db.store != nil {
 		options.Store = db.store // never a nil *store in the interface
-	}
-	if n.opts.Password != nil {
-		options.Password = n.opts.Password(conf)
 	}
 	if db.gateway, err = proxy.New(options); err != nil {
 		return nil, err

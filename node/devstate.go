@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"respmesh/netconf"
+	"respmesh/proxy"
 )
 
 // describe makes the topology: the one kept with the data if there is one, changed to what the flags say, so that
@@ -65,9 +66,12 @@ func (d *Dev) draft(draft *netconf.Draft) error {
 		if db.Primary != o.Primary {
 			return fmt.Errorf("the primary of %s is in %s and can't move: use --primary %s, or another --data or --name", o.Name, db.Primary, db.Primary)
 		}
+		db.PasswordHash = proxy.HashPassword(o.Password)
 		return draft.SetReplicas(o.Org, o.Name, replicas)
 	}
-	_, err := draft.AddDatabase(netconf.Database{Org: o.Org, Name: o.Name, Primary: o.Primary, Replicas: replicas})
+	_, err := draft.AddDatabase(netconf.Database{
+		Org: o.Org, Name: o.Name, Primary: o.Primary, Replicas: replicas, PasswordHash: proxy.HashPassword(o.Password),
+	})
 	return err
 }
 

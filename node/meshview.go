@@ -87,9 +87,11 @@ func (s *databaseSource) Current() (*proxy.Topology, <-chan struct{}) {
 	if !ok {
 		return t, changed
 	}
+	t.Settings = proxy.Settings{PasswordHash: db.PasswordHash, Near: db.Near, MaxLag: db.MaxLag}
+	primary, _ := topology.Primary(db)
 	for _, region := range db.Regions() {
 		for _, n := range topology.NodesIn(region) {
-			if region == db.Primary && t.Primary == "" {
+			if n.Name == primary.Name {
 				t.Primary = n.Name
 				t.Members = append(t.Members, proxy.Member{Node: n.Name, Region: region})
 				continue

@@ -52,8 +52,6 @@ type Options struct {
 	Version string
 	Metrics *proxy.Metrics
 	Log     *slog.Logger
-	// Passwords gives a database's password; the topology has only its hash.
-	Password func(db netconf.Database) string
 }
 
 // Source publishes the topology: the present one and a channel that is closed when it is replaced.

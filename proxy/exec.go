@@ -14,9 +14,8 @@ import (
 
 // local queues a command for the local store's next batch.
 func (s *session) local(w *work, req *command.Request, c class, t trait, v *view) {
-	if s.sc == nil || s.scProto != s.proto || s.scDB != s.db {
-		s.execute(w) // in the state that they were sent in
-		s.openStore()
+	if !s.openHere(w, v) {
+		return
 	}
 	switch {
 	case t&(traitSubscribe|traitUnsubscribe) != 0 && !s.tx.open:
@@ -77,10 +76,18 @@ func (s *session) executeMute(w *work, req *command.Request) {
 	s.sc.Do(s.ctx, nil, []command.Request{*req})
 }
 
-// openStore brings the local store's connection into the state of the session.
-func (s *session) openStore() {
+// openFor says whether the local store's connection is that of the view, and in the state of the session.
+func (s *session) openFor(v *view) bool {
+	return s.sc != nil && s.scOf == v.store && s.scProto == s.proto && s.scDB == s.db
+}
+
+// openStore brings the connection to the view's local store into the state of the session.
+func (s *session) openStore(v *view) {
+	if s.scOf != v.store {
+		s.closeStore()
+	}
 	if s.sc == nil {
-		s.sc = s.g.opt.Store.NewConn(s.out.push)
+		s.sc, s.scOf = v.store.NewConn(s.out.push), v.store
 		s.scProto, s.scDB = 2, 0
 	}
 	if s.scProto != s.proto {
@@ -96,7 +103,7 @@ func (s *session) openStore() {
 func (s *session) closeStore() {
 	if s.sc != nil {
 		s.sc.Close()
-		s.sc = nil
+		s.sc, s.scOf = nil, nil
 	}
 }
 
@@ -129,7 +136,7 @@ func request(args ...string) command.Request {
 // pending is the offset that the local replica must have reached before it may serve this read; all: it follows
 // another history than the one that the node has seen, so nothing can be said.
 func (s *session) pending(w *work, req *command.Request) (need int64, otherHistory bool) {
-	if replid, applied := s.g.opt.Store.Position(); s.g.ryw.idle(replid, applied) {
+	if replid, applied := s.scOf.Position(); s.g.ryw.idle(replid, applied) {
 		return 0, false
 	}
 	if req.Spec == nil || !req.Is(command.FlagReadonly) {
@@ -137,17 +144,17 @@ func (s *session) pending(w *work, req *command.Request) (need int64, otherHisto
 	}
 	var ok bool
 	w.hash, w.keys, ok = s.g.keysOf(w.hash[:0], w.keys, req.Spec, req.Args, s.db)
-	return s.g.lacking(w.hash, !ok)
+	return s.g.lacking(s.scOf, w.hash, !ok)
 }
 
 // lacking is what the local replica lacks of what the node's clients know of these keys, or of all, as pending says it.
-func (g *Gateway) lacking(keys []uint64, all bool) (need int64, otherHistory bool) {
+func (g *Gateway) lacking(store Store, keys []uint64, all bool) (need int64, otherHistory bool) {
 	if all {
 		need = g.ryw.needAll()
 	} else {
 		need = g.ryw.need(keys)
 	}
-	replid, applied := g.opt.Store.Position()
+	replid, applied := store.Position()
 	if g.ryw.history() != replid {
 		return need, need > 0
 	}
@@ -165,7 +172,7 @@ func (s *session) await(w *work, req *command.Request, need int64, v *view) bool
 	s.kick()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(s.ctx, v.waitBound(g.opt.WaitBoundMin, g.opt.WaitBoundMax))
-	err := g.opt.Store.Wait(ctx, g.ryw.history(), need)
+	err := s.scOf.Wait(ctx, g.ryw.history(), need)
 	cancel()
 	g.meters.waitSeconds.Observe(time.Since(began).Seconds())
 	if err == nil {
@@ -186,6 +193,11 @@ func (s *session) blockHere(w *work, req *command.Request) {
 	held := clone(req)
 	s.commit(w)
 	s.kick()
+	if !s.tie() {
+		s.storeLost(w)
+		return
+	}
+	defer s.untie()
 	ctx, cancel := context.WithCancel(s.ctx)
 	stop := s.watch(cancel)
 	out := s.sc.Do(ctx, nil, []command.Request{held})

@@ -86,6 +86,20 @@ func (t *tiny) catchUp(log []func(*tiny)) {
 	t.wakeLocked()
 }
 
+func (t *tiny) demote() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.primary, t.state.Primary = false, false
+}
+
+func (t *tiny) promote() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.primary, t.state.Primary = true, true
+	t.state.Term++
+	t.replid += "'"
+}
+
 func (t *tiny) hold() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

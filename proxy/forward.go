@@ -106,9 +106,9 @@ func (g *Gateway) retry(c *call, failed string) bool {
 // comeHome answers a read that failed elsewhere from the local store, once that has what the node's clients wrote;
 // if it doesn't get it in time the primary is asked again.
 func (g *Gateway) comeHome(c *call, v *view) {
-	if need, other := g.lacking(c.keys, c.all); need > 0 || other {
+	if need, other := g.lacking(v.store, c.keys, c.all); need > 0 || other {
 		ctx, cancel := context.WithTimeout(g.ctx, v.waitBound(g.opt.WaitBoundMin, g.opt.WaitBoundMax))
-		err := g.opt.Store.Wait(ctx, g.ryw.history(), need)
+		err := v.store.Wait(ctx, g.ryw.history(), need)
 		cancel()
 		if err != nil {
 			if now := g.view.Load(); now.primaryReachable && !now.localPrimary && g.resend(c, now.primary) {
@@ -117,7 +117,7 @@ func (g *Gateway) comeHome(c *call, v *view) {
 			g.meters.waitStale.Inc()
 		}
 	}
-	g.readHere(c)
+	g.readHere(c, v)
 }
 
 // readStale answers a read from the local store as it is. False: there is none.
@@ -127,7 +127,7 @@ func (g *Gateway) readStale(c *call, v *view) bool {
 	}
 	g.meters.retries.Inc()
 	g.meters.waitStale.Inc()
-	g.wg.Go(func() { g.readHere(c) })
+	g.wg.Go(func() { g.readHere(c, v) })
 	return true
 }
 
@@ -154,14 +154,14 @@ func (g *Gateway) current(r *remote, need int64) bool {
 }
 
 // readHere answers a read that failed elsewhere from the local store.
-func (g *Gateway) readHere(c *call) {
-	sc := g.opt.Store.NewConn(func([]byte) {})
+func (g *Gateway) readHere(c *call, v *view) {
+	sc := v.store.NewConn(func([]byte) {})
 	defer sc.Close()
 	prepare(g.ctx, sc, c.proto, c.db)
 	var req command.Request
 	var reply []byte
 	if err := frame.NewReader(bytes.NewReader(c.raw)).ReadCommand(&req.Command); err != nil {
-		reply = downText(nil, g.view.Load().primaryRegion)
+		reply = downText(nil, v.primaryRegion)
 	} else {
 		req.Spec = command.Lookup(req.Args)
 		reply = sc.Do(g.ctx, nil, []command.Request{req})

@@ -24,7 +24,9 @@ type Gateway struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // everything but sessions
 
+	own     atomic.Pointer[ownStore] // nil: no copy here
 	view    atomic.Pointer[view]
+	viewMu  sync.Mutex // of those who make a new one
 	remotes atomic.Pointer[map[string]*remote]
 	nudged  chan struct{}
 	seen    position // the highest that other nodes' replicas have shown: one that isn't as far mustn't serve
@@ -58,6 +60,9 @@ func New(opt Options) (*Gateway, error) {
 		sessions: make(map[int64]*session), listeners: make(map[net.Listener]struct{}),
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
+	if opt.Store != nil {
+		g.own.Store(&ownStore{opt.Store})
+	}
 	topology, _ := opt.Source.Current()
 	g.rebuild(topology)
 	g.wg.Go(g.follow)
@@ -113,7 +118,7 @@ func (g *Gateway) accept(conn net.Conn) {
 		return
 	}
 	g.meters.sessionsAll.Inc()
-	if len(g.sessions) >= g.opt.MaxSessions {
+	if len(g.sessions) >= g.maxSessions() {
 		g.meters.cutFull.Inc()
 		g.running.Go(func() {
 			conn.SetWriteDeadline(time.Now().Add(time.Second))
@@ -227,6 +232,11 @@ func (g *Gateway) follow() {
 
 // rebuild publishes a new view.
 func (g *Gateway) rebuild(topology *Topology) *view {
+	g.viewMu.Lock()
+	defer g.viewMu.Unlock()
+	if old := g.view.Load(); old != nil && topology.Revision < old.revision {
+		topology, _ = g.opt.Source.Current() // somebody has seen a newer one meanwhile
+	}
 	known := g.remotes.Load()
 	next := make(map[string]*remote, len(topology.Members))
 	same := known != nil && len(*known) == len(topology.Members)
@@ -243,11 +253,10 @@ func (g *Gateway) rebuild(topology *Topology) *view {
 		g.remotes.Store(&next)
 	}
 	in := viewInput{
-		topology: topology, self: g.opt.Node, hasStore: g.opt.Store != nil, now: time.Now(),
-		near: g.opt.Near, maxLag: g.opt.MaxLag, rtt: g.opt.Mesh.RTT, remotes: *g.remotes.Load(), previous: g.view.Load(),
+		topology: topology, self: g.opt.Node, store: g.own.Load(), now: time.Now(), rtt: g.opt.Mesh.RTT, remotes: *g.remotes.Load(), previous: g.view.Load(),
 	}
-	if in.hasStore {
-		in.state = g.opt.Store.State()
+	if in.store != nil {
+		in.state = in.store.State()
 	}
 	v := buildView(in)
 	g.moved(in.previous, v)
@@ -263,8 +272,8 @@ func (g *Gateway) remote(node string) *remote { return (*g.remotes.Load())[node]
 
 // applied is how far in a history every copy is that reads here may use.
 func (g *Gateway) applied(v *view, history *string) int64 {
-	if g.opt.Store != nil {
-		if replid, offset := g.opt.Store.Position(); replid == *history {
+	if v.store != nil {
+		if replid, offset := v.store.Position(); replid == *history {
 			if !v.localUsable {
 				g.seen.raise(history, offset) // reads go elsewhere, and what is forgotten by this must be had there
 			}
@@ -290,10 +299,16 @@ func (g *Gateway) applied(v *view, history *string) int64 {
 
 // moved keeps reads monotonic when they move between the local store and others.
 func (g *Gateway) moved(old, v *view) {
-	if old == nil || g.opt.Store == nil || v.localPrimary || old.localUsable == v.localUsable {
+	if old == nil || v.localPrimary || old.localUsable == v.localUsable {
 		return
 	}
-	replid, offset := g.opt.Store.Position()
+	var replid string
+	var offset int64
+	if v.store != nil {
+		replid, offset = v.store.Position()
+	} else if old.store != nil {
+		replid, offset = old.store.Position()
+	}
 	if !v.localUsable {
 		g.seen.raise(&replid, offset)
 		return
@@ -318,8 +333,8 @@ func (g *Gateway) Status() GatewayStatus {
 		HasStore: v.hasStore, Pending: int(g.ryw.count.Load()), Commands: g.meters.total.Load(),
 	}
 	if v.hasStore {
-		st.Store = g.opt.Store.State()
-		st.Replid, st.Offset = g.opt.Store.Position()
+		st.Store = v.store.State()
+		st.Replid, st.Offset = v.store.Position()
 	}
 	g.mu.Lock()
 	st.Sessions = len(g.sessions)

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"strconv"
 
 	"respmesh/resp/command"
@@ -63,7 +61,7 @@ func auth(s *session, w *work, args [][]byte) {
 	switch {
 	case len(args) > 3:
 		w.error("ERR syntax error")
-	case len(args) == 2 && s.g.opt.Password == "":
+	case len(args) == 2 && !s.g.asksPassword():
 		w.error("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
 	case len(args) == 2 && s.login([]byte("default"), args[1]), len(args) == 3 && s.login(args[1], args[2]):
 		w.ok()
@@ -74,9 +72,7 @@ func auth(s *session, w *work, args [][]byte) {
 
 // login checks a password in a time that tells nothing of it.
 func (s *session) login(user, password []byte) bool {
-	want, got := sha256.Sum256([]byte(s.g.opt.Password)), sha256.Sum256(password)
-	same := subtle.ConstantTimeCompare(want[:], got[:]) == 1 || s.g.opt.Password == ""
-	if !same || string(user) != "default" {
+	if !s.g.rightPassword(password) || string(user) != "default" {
 		return false
 	}
 	s.authed = true
@@ -164,11 +160,12 @@ func reset(s *session, w *work, _ [][]byte) {
 	s.tx = tx{}
 	s.sub.close()
 	s.closeStore()
+	s.untie()
 	s.setProto(2)
 	s.db, s.mode, s.mute, s.skip = 0, readNear, false, false
 	s.seenDB.Store(0)
 	s.setName(nil)
-	if s.g.opt.Password != "" {
+	if s.g.asksPassword() {
 		s.authed = false
 		s.r.SetLimits(frame.PreAuthLimits)
 	}

@@ -69,8 +69,9 @@ type StoreConn interface {
 // StoreState says what a store may be asked.
 type StoreState struct {
 	Primary bool
+	Term    int64 // of a primary; grows each time that the store becomes one
 	// Usable: a replica that finished its first sync and isn't broken. Being cut off from the primary doesn't end it;
-	// LastHeard together with Options.MaxLag does.
+	// LastHeard together with Settings.MaxLag does.
 	Usable    bool
 	LastHeard time.Time // from the primary; zero: never
 	Reason    string    // why it isn't usable
@@ -91,6 +92,7 @@ type Topology struct {
 	Revision uint64
 	Primary  string // node
 	Members  []Member
+	Settings Settings
 }
 
 // Member is a node of the topology.
@@ -118,17 +120,13 @@ type Source interface {
 type Options struct {
 	Org, Database string
 	Node, Region  string
-	Store         Store // nil: no copy on this node
+	Store         Store // nil: no copy on this node; see SetStore
 	Mesh          Mesh
 	Source        Source
-	Password      string        // empty: none asked for
-	Near          time.Duration // remote replicas further away aren't read; 0: no bound
-	MaxLag        time.Duration // replicas that haven't heard the primary for longer aren't read; 0: no bound
 	Log           *slog.Logger
 	Metrics       *Metrics // nil: not published
 
 	Databases     int           // what SELECT accepts; default 16
-	MaxSessions   int           // default 10000
 	OutputLimit   int           // bytes a client may leave untaken before it is cut; default 256 MiB
 	LinksPerNode  int           // shared links per (node, protocol, database index), for reads and for the rest each; default 2
 	Limits        frame.Limits  // of commands; default frame.DefaultLimits
@@ -157,7 +155,6 @@ func (o *Options) setDefaults() error {
 		o.Limits = frame.DefaultLimits
 	}
 	def(&o.Databases, 16)
-	def(&o.MaxSessions, 10_000)
 	def(&o.OutputLimit, 256<<20)
 	def(&o.LinksPerNode, 2)
 	def(&o.Version, "7.0.15")

@@ -56,9 +56,8 @@ func (s *session) unforwarded(w *work, req *command.Request, c class) {
 	v := s.g.view.Load()
 	if c == classRead && v.localAny && s.mode != readPrimary && !s.tx.pin.live() {
 		s.g.meters.waitStale.Inc()
-		if s.sc == nil || s.scProto != s.proto || s.scDB != s.db {
-			s.execute(w)
-			s.openStore()
+		if !s.openHere(w, v) {
+			return
 		}
 		if s.mute || s.skip {
 			s.executeMute(w, req)

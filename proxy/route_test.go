@@ -133,23 +133,24 @@ func TestView(t *testing.T) {
 	}{
 		{"nearest first", map[string]time.Duration{"a": ms(50), "c": ms(20), "d": ms(10)}, nil, "", false, "dc"},
 		{"further than the primary", map[string]time.Duration{"a": ms(15), "c": ms(20), "d": ms(10)}, nil, "", false, "d"},
-		{"beyond near", map[string]time.Duration{"a": ms(50), "c": ms(20), "d": ms(10)}, func(in *viewInput) { in.near = ms(15) }, "", false, "d"},
+		{"beyond near", map[string]time.Duration{"a": ms(50), "c": ms(20), "d": ms(10)}, func(in *viewInput) { in.topology.Settings.Near = ms(15) }, "", false, "d"},
 		{"unreachable", map[string]time.Duration{"a": ms(50), "c": ms(20)}, nil, "", false, "c"},
 		{"primary unreachable", map[string]time.Duration{"c": ms(200)}, nil, "", false, "c"},
 		{"within the band the old one stays", map[string]time.Duration{"a": ms(50), "c": ms(11), "d": ms(10)}, nil, "c", false, "cd"},
 		{"beyond the band it doesn't", map[string]time.Duration{"a": ms(50), "c": ms(13), "d": ms(10)}, nil, "c", false, "dc"},
 		{"too old", map[string]time.Duration{"a": ms(50), "c": ms(20), "d": ms(10)}, func(in *viewInput) {
-			in.maxLag = time.Second
+			in.topology.Settings.MaxLag = time.Second
 			in.now = now.Add(2 * time.Second)
 		}, "", false, ""},
 		{"local usable", map[string]time.Duration{"a": ms(50)}, func(in *viewInput) {
-			in.hasStore, in.state = true, StoreState{Usable: true, LastHeard: now}
+			in.store, in.state = &ownStore{}, StoreState{Usable: true, LastHeard: now}
 		}, "", true, ""},
 		{"local too old", map[string]time.Duration{"a": ms(50)}, func(in *viewInput) {
-			in.hasStore, in.state, in.maxLag = true, StoreState{Usable: true, LastHeard: now.Add(-time.Minute)}, time.Second
+			in.store, in.state, in.topology.Settings.MaxLag = &ownStore{}, StoreState{Usable: true, LastHeard: now.Add(-time.Minute)}, time.Second
 		}, "", false, ""},
 	} {
-		in := viewInput{topology: topo, self: "b", now: now, remotes: remotes,
+		topo := *topo
+		in := viewInput{topology: &topo, self: "b", now: now, remotes: remotes,
 			rtt: func(n string) (time.Duration, bool) { d, ok := tt.rtt[n]; return d, ok }}
 		if tt.change != nil {
 			tt.change(&in)

@@ -34,8 +34,13 @@ type session struct {
 	closing bool // after what was answered
 	leave   bool // at once
 
+	// using is held while the session is at work: while it isn't, SetStore may close sc.
+	using sync.Mutex
+	tied  atomic.Pointer[ownStore] // where the session has what can't be moved; nil: nowhere
+
 	sc      StoreConn // opened by the first command for the local store
-	scProto int       // what sc was told last
+	scOf    *ownStore
+	scProto int // what sc was told last
 	scDB    int
 	tx      tx
 	sub     subscriptions
@@ -87,7 +92,7 @@ func (w *work) enqueue() {
 }
 
 func newSession(g *Gateway, id int64, conn net.Conn) *session {
-	s := &session{g: g, id: id, conn: conn, r: frame.NewReader(conn), proto: 2, batch: firstBatch, since: time.Now(), authed: g.opt.Password == ""}
+	s := &session{g: g, id: id, conn: conn, r: frame.NewReader(conn), proto: 2, batch: firstBatch, since: time.Now(), authed: !g.asksPassword()}
 	s.ctx, s.cancel = context.WithCancel(g.ctx)
 	s.out = newOutput(conn, g.opt.OutputLimit, g.wg.Go, s.wasCut)
 	s.r.SetLimits(g.opt.Limits)
@@ -126,7 +131,9 @@ func (s *session) run() {
 			break
 		}
 		w := works.Get().(*work)
+		s.using.Lock()
 		s.process(w)
+		s.using.Unlock()
 		w.n = 0
 		if cap(w.reqs) <= maxBatch*2 && cap(w.out) <= linkKeep {
 			w.out = w.out[:0]
@@ -148,7 +155,9 @@ func (s *session) end() {
 	s.cancel()
 	s.tx.pin.discard()
 	s.sub.close()
+	s.using.Lock()
 	s.closeStore()
+	s.using.Unlock()
 	s.countOut()
 }
 

@@ -110,7 +110,8 @@ func TestProtocols(t *testing.T) {
 
 func TestAuth(t *testing.T) {
 	h := newHouse(t, "a")
-	_, addr := h.gateway("a", h.mesh("a"), func(o *Options) { o.Password = "secret" })
+	h.topo.Settings.PasswordHash = HashPassword("secret")
+	_, addr := h.gateway("a", h.mesh("a"), nil)
 	c := connect(t, addr)
 	c.want("GET k", "-NOAUTH Authentication required.")
 	c.want("PING", "-NOAUTH Authentication required.")
@@ -143,7 +144,8 @@ func TestClientReply(t *testing.T) {
 
 func TestKillAndLimits(t *testing.T) {
 	h := newHouse(t, "a")
-	g, addr := h.gateway("a", h.mesh("a"), func(o *Options) { o.MaxSessions = 2 })
+	h.topo.Settings.MaxSessions = 2
+	g, addr := h.gateway("a", h.mesh("a"), nil)
 	a, b := connect(t, addr), connect(t, addr)
 	a.want("PING", "PONG")
 	id := b.do("CLIENT ID")

@@ -74,6 +74,10 @@ func (s *session) subscribeHere(w *work, req *command.Request, t trait) {
 	if s.last != nil && !s.settle() { // lest messages overtake the confirmation
 		return
 	}
+	if !s.tie() {
+		s.storeLost(w)
+		return
+	}
 	if t&traitSubscribe != 0 {
 		s.out.holdPushes()
 	}
@@ -82,6 +86,7 @@ func (s *session) subscribeHere(w *work, req *command.Request, t trait) {
 	if n, ok := confirmed(w.out[from:]); ok {
 		s.sub.n = n
 	}
+	s.untie()
 	if t&traitSubscribe != 0 {
 		s.commit(w)
 		s.out.release()

@@ -21,6 +21,7 @@ import (
 type tx struct {
 	open      bool // between MULTI and EXEC or DISCARD
 	here      bool // in the local store's connection
+	watchHere bool // the local store's connection has WATCHes, whether open or not
 	watching  bool // WATCH was sent over pin
 	streaming bool // MULTI was sent over pin
 	lost      bool
@@ -132,9 +133,23 @@ func (t *tx) take(s *session, proto, db *int) {
 func (s *session) transactionHere(w *work, req *command.Request, e *entry, v *view) {
 	t := &s.tx
 	w.tally.add(e.class, routeStore)
+	if !s.openHere(w, v) {
+		return
+	}
 	switch {
-	case e.is(traitMulti) && !t.open:
-		*t = tx{open: true, here: true, db: -1}
+	case (e.is(traitMulti | traitWatch)) && !t.open:
+		if !s.tie() {
+			s.storeLost(w)
+			return
+		}
+		if e.is(traitWatch) {
+			t.watchHere = true
+			break
+		}
+		*t = tx{open: true, here: true, watchHere: t.watchHere, db: -1}
+	case e.is(traitUnwatch) && !t.open:
+		t.watchHere = false
+		s.untie()
 	case t.open && e.class == classRefused:
 		s.reply(w, frame.AppendError(s.begin(w), "NOPERM this user has no permissions to run the '"+req.Name+"' command"))
 		s.abortHere()
@@ -144,6 +159,7 @@ func (s *session) transactionHere(w *work, req *command.Request, e *entry, v *vi
 	case t.open && (e.is(traitExec) || e.is(traitDiscard)) && len(req.Args) == 1:
 		ended := *t
 		*t = tx{}
+		s.untie()
 		if ended.changes() {
 			s.execute(w)
 			out := s.sc.Do(s.ctx, nil, []command.Request{*req})

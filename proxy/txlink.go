@@ -12,6 +12,11 @@ import (
 // outsideMulti handles MULTI, WATCH and UNWATCH, and EXEC and DISCARD where they don't belong.
 func (s *session) outsideMulti(w *work, req *command.Request, e *entry, v *view) {
 	t := &s.tx
+	if t.watchHere { // this node held the primary then; what has changed since isn't known
+		s.execute(w)
+		s.leaveWatch()
+		t.lost = e.is(traitMulti | traitWatch)
+	}
 	switch {
 	case e.is(traitExec | traitDiscard):
 		name := map[bool]string{true: "EXEC", false: "DISCARD"}[e.is(traitExec)]
@@ -142,7 +147,7 @@ func (s *session) sendBatch(w *work, req *command.Request, e *entry, v *view) {
 	case t.watching:
 		l = t.pin.l
 	case v.localPrimary: // since MULTI
-		s.batchHere(w, raw)
+		s.batchHere(w, raw, v)
 		s.unpin()
 		return
 	case own:
@@ -183,12 +188,14 @@ func (s *session) sendBatch(w *work, req *command.Request, e *entry, v *view) {
 }
 
 // batchHere executes a whole transaction on the local store.
-func (s *session) batchHere(w *work, raw []byte) {
+func (s *session) batchHere(w *work, raw []byte, v *view) {
 	s.commit(w)
 	if s.last != nil && !s.settle() {
 		return
 	}
-	s.openStore()
+	if !s.openHere(w, v) {
+		return
+	}
 	r := frame.NewReader(bytes.NewReader(raw))
 	r.SetLimits(s.g.opt.Limits)
 	var out []byte

@@ -38,6 +38,8 @@ type view struct {
 	revision uint64
 	self     string
 
+	settings     Settings
+	store        *ownStore
 	hasStore     bool
 	localPrimary bool
 	localUsable  bool // reads may use the local store (it is the primary, or a usable replica)
@@ -58,11 +60,9 @@ type view struct {
 type viewInput struct {
 	topology *Topology
 	self     string
-	hasStore bool
+	store    *ownStore // nil: none
 	state    StoreState
 	now      time.Time
-	near     time.Duration
-	maxLag   time.Duration
 	rtt      func(node string) (time.Duration, bool)
 	remotes  map[string]*remote
 	previous *view
@@ -70,11 +70,12 @@ type viewInput struct {
 
 // buildView is pure but for the clock and the measurements in its input.
 func buildView(in viewInput) *view {
-	v := &view{revision: in.topology.Revision, self: in.self, hasStore: in.hasStore, primary: in.topology.Primary}
+	v := &view{revision: in.topology.Revision, self: in.self, primary: in.topology.Primary,
+		settings: in.topology.Settings, store: in.store, hasStore: in.store != nil}
 	if m, ok := in.topology.member(v.primary); ok {
 		v.primaryRegion = m.Region
 	}
-	v.localPrimary = in.hasStore && v.primary == in.self
+	v.localPrimary = v.hasStore && v.primary == in.self
 	if v.localPrimary {
 		v.primaryReachable = true
 	} else {
@@ -101,14 +102,14 @@ func buildView(in viewInput) *view {
 func (v *view) setLocal(in viewInput) {
 	s := in.state
 	switch {
-	case !in.hasStore:
+	case !v.hasStore:
 		v.localReason = "no copy on this node"
 	case v.localPrimary:
 		v.localUsable, v.localAny = true, true
 	case !s.Usable:
 		v.localAny = !s.LastHeard.IsZero()
 		v.localReason = cmp.Or(s.Reason, "the local replica isn't usable")
-	case in.maxLag > 0 && !s.Primary && in.now.Sub(s.LastHeard) > in.maxLag:
+	case v.settings.MaxLag > 0 && !s.Primary && in.now.Sub(s.LastHeard) > v.settings.MaxLag:
 		v.localAny = true
 		v.localReason = "the local replica hasn't heard the primary within max_lag"
 	default:
@@ -122,11 +123,11 @@ func (v *view) candidate(in viewInput, m Member) (candidate, bool) {
 	if r == nil || !r.usable.Load() {
 		return candidate{}, false
 	}
-	if in.maxLag > 0 && in.now.Sub(time.UnixMilli(r.heard.Load())) > in.maxLag {
+	if v.settings.MaxLag > 0 && in.now.Sub(time.UnixMilli(r.heard.Load())) > v.settings.MaxLag {
 		return candidate{}, false
 	}
 	rtt, ok := in.rtt(m.Node)
-	if !ok || in.near > 0 && rtt > in.near || v.primaryReachable && rtt >= v.primaryRTT {
+	if !ok || v.settings.Near > 0 && rtt > v.settings.Near || v.primaryReachable && rtt >= v.primaryRTT {
 		return candidate{}, false
 	}
 	return candidate{node: m.Node, rtt: rtt, remote: r}, true
@@ -154,7 +155,7 @@ func (v *view) waitBound(lo, hi time.Duration) time.Duration {
 
 // same says whether nothing changed that anybody would want to be told of.
 func (v *view) same(o *view) bool {
-	return o != nil && v.revision == o.revision && v.localUsable == o.localUsable && v.localPrimary == o.localPrimary &&
+	return o != nil && v.revision == o.revision && v.store == o.store && v.localUsable == o.localUsable && v.localPrimary == o.localPrimary &&
 		v.primary == o.primary && v.primaryReachable == o.primaryReachable &&
 		slices.EqualFunc(v.reads, o.reads, func(a, b candidate) bool { return a.node == b.node })
 }
