@@ -33,7 +33,7 @@ var rules = []struct {
 	{"mesh", []string{"mesh"}},
 	{"netconf/dns", []string{"netconf="}},
 	{"netconf/etcd", []string{"netconf="}},
-	{"netconf/api", []string{"netconf="}},
+	{"netconf/api", []string{"netconf=", "netconf/api"}},
 	{"netconf", nil},
 	{"store/rdb", []string{"resp"}},
 	{"store/psync", []string{"resp", "store/rdb"}}, // never an engine: it declares what it needs of one

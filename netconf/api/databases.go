@@ -1,0 +1,371 @@
+package api
+
+import (
+	"net/url"
+	"slices"
+	"time"
+
+	"respmesh/netconf"
+)
+
+// port is the one that databases answer at.
+const port = "6379"
+
+func hostOf(d netconf.Database) string { return d.Name + "." + d.Org + ".internal" }
+
+func urlOf(d netconf.Database, user *url.Userinfo) string {
+	u := url.URL{Scheme: "redis", User: user, Host: hostOf(d) + ":" + port}
+	return u.String()
+}
+
+func databaseOf(d netconf.Database, revision uint64) Database {
+	out := Database{
+		ID: d.ID, Org: d.Org, Name: d.Name,
+		Plan:        d.Plan,
+		Primary:     d.Primary,
+		ReadRegions: append([]string{}, d.Replicas...),
+		Address:     d.Address.String(),
+		Host:        hostOf(d),
+		URL:         urlOf(d, url.User("default")),
+		Eviction:    d.Eviction,
+		MaxMemory:   d.MaxMemory,
+		Near:        Duration(d.Near),
+		MaxLag:      Duration(d.MaxLag),
+		MinReplicas: d.MinReplicas,
+		Engine:      engineOf(d.Engine),
+		Revision:    revision,
+	}
+	slices.Sort(out.ReadRegions)
+	if p, ok := netconf.LookupPlan(d.Plan); ok {
+		out.MaxRequest = p.MaxRequest
+	}
+	if !d.Created.IsZero() {
+		out.Created = &d.Created
+	}
+	return out
+}
+
+func engineOf(e netconf.Engine) Engine {
+	out := Engine{Kind: e.Kind}
+	if e.Embedded() {
+		out.Kind = netconf.EngineEmbedded
+	}
+	if u, err := url.Parse(e.URL); err == nil {
+		out.URL = u.Redacted()
+	}
+	return out
+}
+
+func listDatabases(c *call) (any, error) {
+	only := c.URL.Query().Get("org")
+	if only != "" {
+		if !c.who.sees(only) {
+			return nil, failf(CodeForbidden, "this token is for org %s; use one for org %s", c.who.org, clip(only))
+		}
+		if _, ok := c.topo.Org(only); !ok {
+			return nil, failf(CodeNotFound, "org %q isn't there; respmesh orgs list shows what is", clip(only))
+		}
+	}
+	l := Databases{Databases: []Database{}, Revision: c.topo.Revision}
+	for _, d := range c.topo.Databases {
+		if c.who.sees(d.Org) && (only == "" || d.Org == only) {
+			l.Databases = append(l.Databases, databaseOf(d, c.topo.Revision))
+		}
+	}
+	return l, nil
+}
+
+// database finds the database of the path.
+func (c *call) database() (netconf.Database, error) {
+	org, name := c.PathValue("org"), c.PathValue("db")
+	d, ok := c.topo.Database(org, name)
+	if !ok {
+		return d, noDatabase(org, name)
+	}
+	return d, nil
+}
+
+func noDatabase(org, name string) error {
+	return failf(CodeNotFound, "database %s/%s isn't there; respmesh redis list shows what is", clip(org), clip(name))
+}
+
+func getDatabase(c *call) (any, error) {
+	d, err := c.database()
+	if err != nil {
+		return nil, err
+	}
+	return databaseOf(d, c.topo.Revision), nil
+}
+
+func createDatabase(c *call) (any, error) {
+	var in DatabaseRequest
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	org, err := c.org()
+	if err != nil {
+		return nil, err
+	}
+	db, err := in.database(org.Name)
+	if err != nil {
+		return nil, err
+	}
+	password, hash := newSecret()
+	db.PasswordHash = hash
+	var made netconf.Database
+	rev, err := c.update(func(d *netconf.Draft) (err error) {
+		if err := enoughNodes(d, db); err != nil {
+			return err
+		}
+		made, err = d.AddDatabase(db)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return withPassword(made, rev, password), nil
+}
+
+func withPassword(d netconf.Database, rev uint64, password string) NewDatabase {
+	return NewDatabase{Database: databaseOf(d, rev), Password: password, URL: urlOf(d, url.UserPassword("default", password))}
+}
+
+// database checks what doesn't depend on the state, and makes the record.
+func (in DatabaseRequest) database(org string) (netconf.Database, error) {
+	if in.Plan == "" {
+		in.Plan = netconf.PlanPayAsYouGo
+	}
+	if in.Primary == "" {
+		return netconf.Database{}, failf(CodeInvalid, "primary_region is missing; respmesh regions list shows what there is")
+	}
+	db := netconf.Database{
+		Org: org, Name: in.Name,
+		Primary:     in.Primary,
+		Replicas:    in.ReadRegions,
+		Plan:        in.Plan,
+		Eviction:    in.Eviction,
+		MinReplicas: in.MinReplicas,
+		Created:     time.Now().UTC().Truncate(time.Second),
+	}
+	var err error
+	if db.MaxMemory, err = memoryLimit(in.Plan, in.MaxMemory); err != nil {
+		return db, err
+	}
+	if db.Near, err = bounded("near", in.Near); err != nil {
+		return db, err
+	}
+	if db.MaxLag, err = bounded("max_lag", in.MaxLag); err != nil {
+		return db, err
+	}
+	if in.Engine != nil {
+		db.Engine, err = in.Engine.check()
+	}
+	return db, err
+}
+
+// memoryLimit is what a database of a plan gets: the limit asked for, or the plan's.
+func memoryLimit(plan string, asked int64) (int64, error) {
+	p, err := netconf.CheckPlan(plan)
+	switch {
+	case err != nil:
+		return 0, err
+	case asked < 0:
+		return 0, failf(CodeInvalid, "max_memory %d is negative; give bytes, or 0 for the plan's", asked)
+	case asked == 0:
+		return p.MaxData, nil
+	case asked > p.MaxData:
+		return 0, failf(CodeInvalid, "max_memory %d is more than plan %s allows (%d bytes); ask for less, or take a larger plan", asked, p.Code, p.MaxData)
+	}
+	return asked, nil
+}
+
+// maxDuration bounds near and max_lag: more is a mistake in the unit.
+const maxDuration = time.Hour
+
+func bounded(field string, d Duration) (time.Duration, error) {
+	if d < 0 || time.Duration(d) > maxDuration {
+		return 0, failf(CodeInvalid, "%s %s has to be between 0s and %s", field, d, maxDuration)
+	}
+	return time.Duration(d), nil
+}
+
+// enoughNodes refuses a min_replicas that no write could ever fulfil.
+func enoughNodes(d *netconf.Draft, db netconf.Database) error {
+	if db.MinReplicas < 0 {
+		return failf(CodeInvalid, "min_replicas %d is negative; 0 acknowledges writes at once", db.MinReplicas)
+	}
+	nodes := 0
+	for _, n := range d.Nodes {
+		if db.Holds(n.Region) {
+			nodes++
+		}
+	}
+	if db.MinReplicas > 0 && db.MinReplicas > nodes-1 {
+		return failf(CodeInvalid, "min_replicas %d: only %d nodes beside the primary's hold a copy, so no write would be acknowledged; add read regions or nodes first", db.MinReplicas, max(0, nodes-1))
+	}
+	return nil
+}
+
+// check makes the record of an engine.
+func (e Engine) check() (netconf.Engine, error) {
+	out := netconf.Engine{Kind: e.Kind, URL: e.URL}
+	switch e.Kind {
+	case "":
+		return out, failf(CodeInvalid, "engine.kind is missing; it is embedded, redis or cluster")
+	case netconf.EngineEmbedded:
+		if e.URL != "" {
+			return out, failf(CodeInvalid, "engine embedded takes no url; leave it out, or say kind redis or cluster")
+		}
+		return netconf.Engine{}, nil
+	case netconf.EngineRedis, netconf.EngineCluster:
+		u, err := url.Parse(e.URL)
+		ok := err == nil && len(e.URL) <= 2048
+		switch {
+		case !ok:
+		case u.Scheme == "redis", u.Scheme == "rediss":
+			ok = u.Host != ""
+		case u.Scheme == "unix":
+			ok = u.Path != "" && e.Kind == netconf.EngineRedis
+		default:
+			ok = false
+		}
+		if !ok { // not repeated: it may hold a password
+			return out, failf(CodeInvalid, "engine.url isn't a server's address; write it as redis://user:password@host:port, rediss://… or unix:///path")
+		}
+		return out, nil
+	}
+	return out, failf(CodeInvalid, "engine.kind %q isn't known; it is embedded, redis or cluster", clip(e.Kind))
+}
+
+func patchDatabase(c *call) (any, error) {
+	var in DatabasePatch
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	seen, err := c.database()
+	if err != nil {
+		return nil, err
+	}
+	var after netconf.Database
+	rev, err := c.update(func(d *netconf.Draft) error {
+		db, err := d.Database(seen.Org, seen.Name)
+		if err != nil {
+			return noDatabase(seen.Org, seen.Name)
+		}
+		if err := in.apply(db); err != nil {
+			return err
+		}
+		if in.MinReplicas != nil || in.ReadRegions != nil {
+			if err := enoughNodes(d, *db); err != nil {
+				return err
+			}
+		}
+		after = *db
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return databaseOf(after, rev), nil
+}
+
+// apply changes a record.
+func (p DatabasePatch) apply(db *netconf.Database) (err error) {
+	if p.Primary != nil && *p.Primary != db.Primary {
+		return failf(CodeConflict, "the primary region can't change (it is %s); make a new database in %s and copy the data", db.Primary, clip(*p.Primary))
+	}
+	if p.ReadRegions != nil {
+		db.Replicas = slices.Clone(*p.ReadRegions)
+	}
+	if err := p.limits(db); err != nil {
+		return err
+	}
+	if p.Eviction != nil {
+		db.Eviction = *p.Eviction
+	}
+	if p.Near != nil {
+		if db.Near, err = bounded("near", *p.Near); err != nil {
+			return err
+		}
+	}
+	if p.MaxLag != nil {
+		if db.MaxLag, err = bounded("max_lag", *p.MaxLag); err != nil {
+			return err
+		}
+	}
+	if p.MinReplicas != nil {
+		db.MinReplicas = *p.MinReplicas
+	}
+	if p.Engine != nil {
+		if db.Engine, err = p.Engine.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// limits changes plan and memory limit. A limit of the database's own stays under another plan as far as that allows
+// it; one that is the plan's becomes the new plan's.
+func (p DatabasePatch) limits(db *netconf.Database) (err error) {
+	plan := db.Plan
+	if p.Plan != nil {
+		plan = *p.Plan
+	}
+	switch {
+	case p.MaxMemory != nil && plan == "": // made without a plan: nothing bounds it
+		if *p.MaxMemory < 0 {
+			return failf(CodeInvalid, "max_memory %d is negative; give bytes, or 0 for no limit", *p.MaxMemory)
+		}
+		db.MaxMemory = *p.MaxMemory
+	case p.MaxMemory != nil:
+		db.MaxMemory, err = memoryLimit(plan, *p.MaxMemory)
+	case p.Plan != nil && plan != db.Plan:
+		own := db.MaxMemory
+		if before, ok := netconf.LookupPlan(db.Plan); ok && own == before.MaxData {
+			own = 0
+		}
+		var next netconf.Plan
+		if next, err = netconf.CheckPlan(plan); err == nil {
+			db.MaxMemory = next.MaxData
+			if own > 0 {
+				db.MaxMemory = min(own, next.MaxData)
+			}
+		}
+	}
+	db.Plan = plan
+	return err
+}
+
+func deleteDatabase(c *call) (any, error) {
+	seen, err := c.database()
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.update(func(d *netconf.Draft) error {
+		d.Users = slices.DeleteFunc(d.Users, func(u netconf.User) bool { return u.Org == seen.Org && u.Database == seen.Name })
+		return d.RemoveDatabase(seen.Org, seen.Name)
+	})
+	return nil, err
+}
+
+func resetDatabase(c *call) (any, error) {
+	seen, err := c.database()
+	if err != nil {
+		return nil, err
+	}
+	password, hash := newSecret()
+	var after netconf.Database
+	rev, err := c.update(func(d *netconf.Draft) error {
+		db, err := d.Database(seen.Org, seen.Name)
+		if err != nil {
+			return noDatabase(seen.Org, seen.Name)
+		}
+		db.PasswordHash = hash
+		after = *db
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return withPassword(after, rev, password), nil
+}
