@@ -13,5 +13,6 @@ type AuditRecord struct {
 	What     []string  `json:"what"`  // such as "database personal/demo: replicas mad → mad, ams"
 }
 
-// ErrUnavailable is wrapped by a change that wasn't made because the control plane can't be reached.
+// ErrUnavailable is wrapped by what fails because the control plane can't be reached. A change that fails so hasn't been
+// made, unless the error says that it may have been.
 var ErrUnavailable = errors.New("the control plane can't be reached")

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -16,6 +17,26 @@ type Draft struct {
 	Revision uint64 // of the topology that the draft was copied from: compare it to change only what was seen
 }
 
+// Change runs a change on a copy of the topology's state and gives the topology that follows, validated as a whole and
+// against this one; or this one, if nothing has changed. Registries publish what it gives.
+func (t *Topology) Change(change func(*Draft) error) (*Topology, error) {
+	draft := &Draft{State: t.clone(), Revision: t.Revision}
+	if err := change(draft); err != nil {
+		return nil, err
+	}
+	next, err := NewTopology(t.Revision+1, draft.State)
+	if err != nil {
+		return nil, err
+	}
+	if err := validateChange(t, next); err != nil {
+		return nil, err
+	}
+	if reflect.DeepEqual(t.State, next.State) {
+		return t, nil
+	}
+	return next.WithLive(t.Live), nil
+}
+
 // AddOrg makes an org with a random prefix.
 func (d *Draft) AddOrg(name string) (Org, error) {
 	if err := ValidateName(name); err != nil {
@@ -26,7 +47,7 @@ func (d *Draft) AddOrg(name string) (Org, error) {
 	return o, nil
 }
 
-// RemoveOrg removes an org, which has to be empty.
+// RemoveOrg removes an org, which has to be empty, and its tokens.
 func (d *Draft) RemoveOrg(name string) error {
 	for _, db := range d.Databases {
 		if db.Org == name {
@@ -38,6 +59,10 @@ func (d *Draft) RemoveOrg(name string) error {
 			return fmt.Errorf("org %s: %w: it still has peer %s", name, ErrConflict, p.Name)
 		}
 	}
+	if _, err := d.org(name); err != nil {
+		return err
+	}
+	d.Tokens = slices.DeleteFunc(d.Tokens, func(k Token) bool { return k.Org == name })
 	return remove(&d.Orgs, "org "+name, func(o Org) bool { return o.Name == name })
 }
 
@@ -91,7 +116,16 @@ func (d *Draft) Database(org, name string) (*Database, error) {
 			return db, nil
 		}
 	}
-	return nil, fmt.Errorf("database %s/%s %w", org, name, ErrNotFound)
+	if _, err := d.org(org); err != nil {
+		return nil, err
+	}
+	var have []string
+	for _, db := range d.Databases {
+		if db.Org == org {
+			have = append(have, db.Name)
+		}
+	}
+	return nil, fmt.Errorf("database %s/%s %w%s", org, name, ErrNotFound, didYouMean(name, have))
 }
 
 // SetReplicas replaces the read regions of a database. None is allowed: all reads go to the primary then.
@@ -104,8 +138,12 @@ func (d *Draft) SetReplicas(org, name string, regions []string) error {
 	return nil
 }
 
-// RemoveDatabase removes a database. Its address isn't given out again.
+// RemoveDatabase removes a database and its users. Its address isn't given out again.
 func (d *Draft) RemoveDatabase(org, name string) error {
+	if _, err := d.Database(org, name); err != nil {
+		return err
+	}
+	d.Users = slices.DeleteFunc(d.Users, func(u User) bool { return u.Org == org && u.Database == name })
 	return remove(&d.Databases, "database "+org+"/"+name, func(db Database) bool { return db.Org == org && db.Name == name })
 }
 
@@ -139,7 +177,16 @@ func (d *Draft) org(name string) (*Org, error) {
 			return &d.Orgs[i], nil
 		}
 	}
-	return nil, fmt.Errorf("org %q %w", name, ErrNotFound)
+	return nil, noOrg(name, d.Orgs)
+}
+
+// noOrg is the error of a name that no org has.
+func noOrg(name string, orgs []Org) error {
+	have := make([]string, len(orgs))
+	for i, o := range orgs {
+		have[i] = o.Name
+	}
+	return fmt.Errorf("org %q %w%s", name, ErrNotFound, didYouMean(name, have))
 }
 
 func remove[T any](list *[]T, what string, is func(T) bool) error {

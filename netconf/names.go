@@ -1,7 +1,9 @@
 package netconf
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -31,4 +33,44 @@ func ValidateName(name string) error {
 		return fmt.Errorf("%w name %q: %s; %s", ErrInvalid, name, reason, rule)
 	}
 	return nil
+}
+
+// Near lists at most three of the names that may have been meant by a wrong one, the likeliest first.
+func Near(name string, names []string) []string {
+	if name == "" || len(name) > 63 {
+		return nil
+	}
+	type match struct {
+		name string
+		far  int
+	}
+	var found []match
+	for _, n := range names {
+		far := editDistance(name, n)
+		if len(name) >= 3 && strings.HasPrefix(n, name) {
+			far = min(far, 1)
+		}
+		// One mistake in a short name, two in a longer one; of a name that is all mistakes nothing can be guessed.
+		if far == 0 || far > 2 || far == 2 && len(n) < 6 || far >= len(n) {
+			continue
+		}
+		found = append(found, match{n, far})
+	}
+	slices.SortFunc(found, func(a, b match) int {
+		return cmp.Or(cmp.Compare(a.far, b.far), strings.Compare(a.name, b.name))
+	})
+	var near []string
+	for _, m := range found[:min(3, len(found))] {
+		near = append(near, m.name)
+	}
+	return near
+}
+
+// didYouMean ends an error about a name that nothing has: empty, or with a semicolon before.
+func didYouMean(name string, names []string) string {
+	near := Near(name, names)
+	if len(near) == 0 {
+		return ""
+	}
+	return "; did you mean " + strings.Join(near, " or ") + "?"
 }

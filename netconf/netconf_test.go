@@ -242,7 +242,7 @@ func TestUpdates(t *testing.T) {
 		{"replicas cleared", func(d *Draft) error { return d.SetReplicas("personal", "demo", nil) }, nil, ""},
 		{"limits", func(d *Draft) error {
 			x := db(d)
-			x.MaxMemory, x.Eviction, x.Plan, x.Near, x.MaxLag, x.PasswordHash = 1<<30, true, "250mb", 1, 1, passwordHash()
+			x.MaxMemory, x.Eviction, x.Plan, x.Near, x.MaxLag, x.PasswordHash = 1<<27, true, "250mb", 1, 1, passwordHash()
 			return nil
 		}, nil, ""},
 		{"peer moves", func(d *Draft) error {

@@ -68,3 +68,12 @@ func CheckPlan(code string) (Plan, error) {
 	}
 	return Plan{}, fmt.Errorf("%w plan %q: use one of %s", ErrInvalid, code, strings.Join(codes, ", "))
 }
+
+// MemoryLimit is how many bytes a database may hold: its own limit or its plan's; 0: no limit.
+func (d *Database) MemoryLimit() int64 {
+	if d.MaxMemory > 0 {
+		return d.MaxMemory
+	}
+	p, _ := LookupPlan(d.Plan)
+	return p.MaxData
+}

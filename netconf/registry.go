@@ -1,7 +1,6 @@
 package netconf
 
 import (
-	"reflect"
 	"sync"
 	"sync/atomic"
 )
@@ -47,19 +46,9 @@ func (r *Registry) Update(change func(*Draft) error) error {
 	r.writing.Lock()
 	defer r.writing.Unlock()
 	p := r.current.Load()
-	draft := &Draft{State: p.topology.clone(), Revision: p.topology.Revision}
-	if err := change(draft); err != nil {
+	next, err := p.topology.Change(change)
+	if err != nil || next == p.topology {
 		return err
-	}
-	next, err := NewTopology(p.topology.Revision+1, draft.State)
-	if err != nil {
-		return err
-	}
-	if err := validateChange(p.topology, next); err != nil {
-		return err
-	}
-	if reflect.DeepEqual(p.topology.State, next.State) {
-		return nil
 	}
 	r.current.Store(&published{next, make(chan struct{})})
 	close(p.replaced)

@@ -72,6 +72,7 @@ type Database struct {
 type Engine struct {
 	Kind string `json:"kind,omitempty"` // "" or EngineEmbedded, EngineRedis, EngineCluster
 	// URL of the server, or of one of the cluster's: redis://, rediss:// or unix://, with user and password. A secret.
+	// Empty with EngineRedis: the node runs a server of its own.
 	URL string `json:"url,omitempty"`
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Topology is an immutable snapshot of a valid State. Its slices are sorted by name and shared by all readers:
@@ -119,9 +120,21 @@ func normalise(s *State) {
 	})
 	slices.SortFunc(s.Tokens, func(a, b Token) int { return strings.Compare(a.ID, b.ID) })
 	for i := range s.Databases {
-		slices.Sort(s.Databases[i].Replicas)
+		db := &s.Databases[i]
+		slices.Sort(db.Replicas)
+		if len(db.Replicas) == 0 {
+			db.Replicas = nil
+		}
+		db.Created = plainTime(db.Created)
+	}
+	for i := range s.Tokens {
+		k := &s.Tokens[i]
+		k.Created, k.Expires = plainTime(k.Created), plainTime(k.Expires)
 	}
 }
+
+// plainTime is a time as JSON gives it back: without a clock reading, in UTC.
+func plainTime(t time.Time) time.Time { return t.Round(0).UTC() }
 
 func at[K comparable, V any](index map[K]int, key K, values []V) (V, bool) {
 	i, ok := index[key]

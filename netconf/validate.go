@@ -50,6 +50,16 @@ func validate(s *State) error {
 			return err
 		}
 	}
+	for i := range s.Users {
+		if err := v.user(&s.Users[i]); err != nil {
+			return err
+		}
+	}
+	for i := range s.Tokens {
+		if err := v.token(s, &s.Tokens[i]); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -91,6 +101,9 @@ func (v *validator) node(s *State, n *Node) error {
 	if err := v.key(n.Key, what); err != nil {
 		return err
 	}
+	if err := checkEndpoint(n.Endpoint); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
 	m := number(n.Addr)
 	return v.address(n.Addr, nodeAddr(s.Infra, r.Index, m), m, s.NodeNumbers, what)
 }
@@ -124,19 +137,20 @@ func (v *validator) database(orgs map[string]Org, d *Database) error {
 		return fmt.Errorf("%s: %w near %s: it is negative", what, ErrInvalid, d.Near)
 	case d.MaxLag < 0:
 		return fmt.Errorf("%s: %w max lag %s: it is negative", what, ErrInvalid, d.MaxLag)
-	case d.MaxMemory < 0:
-		return fmt.Errorf("%s: %w memory limit %d: it is negative", what, ErrInvalid, d.MaxMemory)
-	case d.Plan != "" && !planCode.MatchString(d.Plan):
-		return fmt.Errorf("%s: %w plan %q: want free, payg or a size such as 250mb or 1gb", what, ErrInvalid, d.Plan)
+	case d.MinReplicas < 0:
+		return fmt.Errorf("%s: %w min replicas %d: it is negative", what, ErrInvalid, d.MinReplicas)
+	}
+	if err := checkLimits(d); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := checkEngine(d.Engine); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	n := number(d.Address)
 	return v.address(d.Address, org.Service(n), n, org.Services, what)
 }
 
-var (
-	sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	planCode  = regexp.MustCompile(`^(free|payg|[1-9][0-9]{0,5}(mb|gb))$`)
-)
+var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func (v *validator) peer(orgs map[string]Org, p *Peer) error {
 	what := "peer " + p.Org + "/" + p.Name
@@ -224,6 +238,11 @@ func validateChange(old, next *Topology) error {
 			return fmt.Errorf("database %s/%s: %w", d.Org, d.Name, err)
 		}
 	}
+	for _, k := range next.Tokens {
+		if err := tokenChange(old, k); err != nil {
+			return err
+		}
+	}
 	for _, p := range next.Peers {
 		before, ok := old.Peer(p.Org, p.Name)
 		if (!ok || before.Region != p.Region) && len(next.NodesIn(p.Region)) == 0 {
@@ -258,7 +277,7 @@ func databaseChange(old, next *Topology, d Database) error {
 			return noNode(next, region)
 		}
 	}
-	return nil
+	return checkReplicas(before, next, d)
 }
 
 func noNode(t *Topology, region string) error {

@@ -1,0 +1,107 @@
+package netconf
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+)
+
+// checkLimits holds a database's own limits against its plan's.
+func checkLimits(d *Database) error {
+	if d.MaxMemory < 0 {
+		return fmt.Errorf("%w memory limit %d: it is negative", ErrInvalid, d.MaxMemory)
+	}
+	if d.Plan == "" {
+		return nil
+	}
+	plan, err := CheckPlan(d.Plan)
+	if err != nil {
+		return err
+	}
+	if plan.MaxData > 0 && d.MaxMemory > plan.MaxData {
+		return fmt.Errorf("%w memory limit of %d bytes: plan %s allows %d; take a larger plan", ErrInvalid,
+			d.MaxMemory, d.Plan, plan.MaxData)
+	}
+	return nil
+}
+
+// checkEngine never quotes the URL: it has a password in it.
+func checkEngine(e Engine) error {
+	switch e.Kind {
+	case "", EngineEmbedded:
+		if e.URL != "" {
+			return fmt.Errorf("%w engine: the embedded one has no URL", ErrInvalid)
+		}
+		return nil
+	case EngineRedis:
+		if e.URL == "" {
+			return nil
+		}
+	case EngineCluster:
+		if e.URL == "" {
+			return fmt.Errorf("%w engine: a cluster needs the URL of one of its servers", ErrInvalid)
+		}
+	default:
+		return fmt.Errorf("%w engine %q: want %s, %s or %s", ErrInvalid, shorten(e.Kind), EngineEmbedded, EngineRedis, EngineCluster)
+	}
+	u, err := url.Parse(e.URL)
+	if err != nil || len(e.URL) > 1024 {
+		return fmt.Errorf("%w engine URL: want redis://[user:password@]host:port", ErrInvalid)
+	}
+	switch u.Scheme {
+	case "redis", "rediss":
+		if u.Hostname() == "" {
+			return fmt.Errorf("%w engine URL: it has no host", ErrInvalid)
+		}
+	case "unix":
+		if u.Path == "" || u.Path[0] != '/' {
+			return fmt.Errorf("%w engine URL: want unix:///path/of/the/socket", ErrInvalid)
+		}
+		if e.Kind == EngineCluster {
+			return fmt.Errorf("%w engine URL: a cluster isn't reached by a socket", ErrInvalid)
+		}
+	default:
+		return fmt.Errorf("%w engine URL: want one with redis://, rediss:// or unix://", ErrInvalid)
+	}
+	return nil
+}
+
+// checkReplicas refuses to ask for more replicas than there are nodes to hold them. It looks only at changes of the
+// database itself: a node that is gone for good can always be removed.
+func checkReplicas(before Database, next *Topology, d Database) error {
+	if d.MinReplicas == 0 || before.ID == d.ID && before.MinReplicas >= d.MinReplicas && len(before.Replicas) <= len(d.Replicas) {
+		return nil
+	}
+	if others := len(next.Members(d)) - 1; d.MinReplicas > others {
+		return fmt.Errorf("%w: min replicas %d: only %d other nodes hold it; add read regions or nodes", ErrConflict,
+			d.MinReplicas, max(0, others))
+	}
+	return nil
+}
+
+// checkEndpoint checks a host:port; the host may be a name.
+func checkEndpoint(endpoint string) error {
+	if endpoint == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(endpoint)
+	if err == nil {
+		var n uint64
+		if n, err = strconv.ParseUint(port, 10, 16); err == nil && (n == 0 || host == "") {
+			err = ErrInvalid
+		}
+	}
+	if err != nil || len(endpoint) > 260 {
+		return fmt.Errorf("%w endpoint %q: want host:port", ErrInvalid, shorten(endpoint))
+	}
+	return nil
+}
+
+// shorten cuts what a user typed for an error message.
+func shorten(s string) string {
+	if len(s) > 80 {
+		return s[:77] + "..."
+	}
+	return s
+}
