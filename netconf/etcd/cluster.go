@@ -1,0 +1,86 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"respmesh/netconf"
+)
+
+// AddMember makes a member known to a cluster that runs, before it is started with Join and the InitialCluster that it
+// returns. It doesn't count for the quorum until PromoteMember. Called again for the same member it gives the same.
+func AddMember(ctx context.Context, client *clientv3.Client, name string, peerURLs []string) (id uint64, initialCluster string, err error) {
+	list, err := client.MemberList(ctx)
+	if err != nil {
+		return 0, "", unavailable("list the control members", err)
+	}
+	members := list.Members
+	for _, m := range members {
+		if slices.Equal(m.PeerURLs, peerURLs) {
+			id = m.ID
+		} else if m.Name == name {
+			return 0, "", fmt.Errorf("control member %s %w", name, netconf.ErrExists)
+		}
+	}
+	if id == 0 {
+		resp, err := client.MemberAddAsLearner(ctx, peerURLs)
+		if err != nil {
+			return 0, "", fmt.Errorf("add control member %s: %w", name, err)
+		}
+		id, members = resp.Member.ID, resp.Members
+	}
+	var all []string
+	for _, m := range members {
+		n := m.Name
+		if m.ID == id {
+			n = name
+		}
+		for _, u := range m.PeerURLs {
+			all = append(all, n+"="+u)
+		}
+	}
+	return id, strings.Join(all, ","), nil
+}
+
+// PromoteMember makes an added member a voter as soon as it has caught up.
+func PromoteMember(ctx context.Context, client *clientv3.Client, id uint64) error {
+	for {
+		_, err := client.MemberPromote(ctx, id)
+		switch {
+		case err == nil, errors.Is(err, rpctypes.ErrMemberNotLearner):
+			return nil
+		case errors.Is(err, rpctypes.ErrMemberNotFound):
+			return fmt.Errorf("control member %x %w", id, netconf.ErrNotFound)
+		}
+		// Not caught up yet, or between two leaders.
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("control member %x isn't a voter yet: %w", id, err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// RemoveMember takes a member out of the cluster, by name. The others go on if they are a majority.
+func RemoveMember(ctx context.Context, client *clientv3.Client, name string) error {
+	list, err := client.MemberList(ctx)
+	if err != nil {
+		return unavailable("list the control members", err)
+	}
+	for _, m := range list.Members {
+		if m.Name == name {
+			if _, err := client.MemberRemove(ctx, m.ID); err != nil {
+				return fmt.Errorf("remove control member %s: %w", name, err)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("control member %s %w", name, netconf.ErrNotFound)
+}
