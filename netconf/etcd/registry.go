@@ -45,7 +45,6 @@ import (
 
 // What can be wrong with control itself. Changes fail with the errors of package netconf otherwise.
 var (
-	ErrUnavailable = errors.New("control can't be reached")
 	ErrNewer       = errors.New("the control state was written by a newer respmesh; upgrade this one")
 	ErrEmpty       = errors.New("the control state is empty; start the first node with --init")
 	ErrOtherMesh   = errors.New("control holds the state of another mesh")
@@ -181,5 +180,5 @@ func (r *Registry) publishLocked(t *netconf.Topology) {
 
 // unavailable wraps an error of etcd's client.
 func unavailable(doing string, err error) error {
-	return fmt.Errorf("%w: %s: %w", ErrUnavailable, doing, err)
+	return fmt.Errorf("%w: %s: %w", netconf.ErrUnavailable, doing, err)
 }

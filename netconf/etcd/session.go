@@ -125,17 +125,17 @@ func (s *Session) Claims() map[string]int64 {
 
 // Claim makes the node the primary of a database if nobody is and the last one was still the one `seen` (zero: none yet).
 // Node and Term count of it, not Held. The term is greater than any before. What is claimed already stays claimed, under
-// its term; otherwise ErrHeld. After ErrUnavailable the claim may have been made: claim again to know. Claims and releases
+// its term; otherwise ErrHeld. After netconf.ErrUnavailable the claim may have been made: claim again to know. Claims and releases
 // of one database are made one after the other.
 func (s *Session) Claim(ctx context.Context, database string, seen netconf.Primary) (term int64, err error) {
 	s.mu.Lock()
 	lease, leaving := s.lease, s.unreleased[database]
 	s.mu.Unlock()
 	if lease == 0 {
-		return 0, fmt.Errorf("claim %s: no lease: %w", database, ErrUnavailable)
+		return 0, fmt.Errorf("claim %s: no lease: %w", database, netconf.ErrUnavailable)
 	}
 	if leaving { // the release under way would take away what is claimed now
-		return 0, fmt.Errorf("claim %s: its release hasn't got through: %w", database, ErrUnavailable)
+		return 0, fmt.Errorf("claim %s: its release hasn't got through: %w", database, netconf.ErrUnavailable)
 	}
 	t, _ := s.r.Current()
 	d, ok := t.DatabaseByID(database)
@@ -182,7 +182,7 @@ func (s *Session) Claim(ctx context.Context, database string, seen netconf.Prima
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lease != lease {
-		return 0, fmt.Errorf("claim %s: the lease was lost: %w", database, ErrUnavailable)
+		return 0, fmt.Errorf("claim %s: the lease was lost: %w", database, netconf.ErrUnavailable)
 	}
 	s.claims[database] = term
 	return term, nil

@@ -35,7 +35,7 @@ func auditKey(revision uint64) string { return fmt.Sprintf("%s%020d", audit, rev
 // Update makes a change: see the package comment. It returns the revision of the topology that has it, which Current
 // gives from then on. The function may be called several times, each time with a draft of the newest state; it must not
 // call Update. A change that changes nothing gives the revision there is. If control doesn't answer in time, the error is
-// ErrUnavailable, and unless it says that nothing was changed, the change may have been made.
+// netconf.ErrUnavailable; it says so where the change may have been made.
 func (r *Registry) Update(ctx context.Context, actor string, change func(*netconf.Draft) error) (revision uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
@@ -50,7 +50,7 @@ func (r *Registry) Update(ctx context.Context, actor string, change func(*netcon
 		if metaRev == unknownRev {
 			// The snapshot's state, or one that couldn't be followed: changes start from what control says.
 			if _, err := r.reload(ctx); err != nil {
-				return 0, fmt.Errorf("%w; nothing was changed", err)
+				return 0, err
 			}
 			continue
 		}
