@@ -69,7 +69,7 @@ const (
 var (
 	// userName is narrower than Redis, which takes anything without spaces: it has to fit into URLs and file names.
 	userName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$`)
-	tokenID  = regexp.MustCompile(`^[a-z0-9]{4,32}$`)
+	tokenID  = regexp.MustCompile(`^[a-z0-9]{1,32}$`)
 )
 
 func (v *validator) user(u *User) error {
@@ -116,7 +116,7 @@ func checkRules(rules string) error {
 
 func (v *validator) token(s *State, k *Token) error {
 	if !tokenID.MatchString(k.ID) {
-		return fmt.Errorf("token: %w id: want 4 to 32 lower-case letters and digits", ErrInvalid)
+		return fmt.Errorf("token: %w id: want 1 to 32 lower-case letters and digits", ErrInvalid)
 	}
 	what := "token " + k.ID
 	hasOrg := slices.ContainsFunc(s.Orgs, func(o Org) bool { return o.Name == k.Org })
