@@ -46,7 +46,7 @@ func stockEnds(b *testing.B) ends {
 		t, n, err := wgnetstack.CreateNetTUN([]netip.Addr{addr(infraPrefix, byte(i+1))}, nil, DefaultMTU)
 		must(b, err)
 		nets[i] = n
-		devs[i] = wgdevice.NewDevice(t, newHandshakes(conn.NewDefaultBind()), wgLogger(slog.New(slog.DiscardHandler)))
+		devs[i] = wgdevice.NewDevice(t, newHandshakes(conn.NewDefaultBind(), nil), wgLogger(slog.New(slog.DiscardHandler)))
 		b.Cleanup(devs[i].Close)
 		must(b, devs[i].IpcSet("private_key="+keys[i].hex()+"\n"))
 		must(b, devs[i].Up())

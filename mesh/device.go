@@ -50,6 +50,9 @@ type Config struct {
 	Tunnel    Tunnel
 	Interface string
 
+	// Resolve finds the addresses of peers that are given by name; nil: as the host does.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+
 	// ConnsPerPeer bounds the TCP connections accepted from one address of an organisation; zero: DefaultConnsPerPeer.
 	ConnsPerPeer int
 
@@ -122,15 +125,17 @@ type sockets interface {
 
 // Device is one WireGuard device over one tunnel.
 type Device struct {
-	key    PublicKey
 	log    *slog.Logger
 	wg     *wgdevice.Device
 	tunnel tunnel
 	listen netip.AddrPort
 	conns  *conns
 	filter *Filter
+	watch  *watcher
+	flood  *flood
 
 	mu     sync.Mutex
+	key    PublicKey               // guarded by mu
 	closed bool                    // guarded by mu
 	peers  map[PublicKey]Peer      // what WireGuard was last told, guarded by mu
 	addrs  map[netip.Addr]struct{} // guarded by mu
@@ -153,7 +158,9 @@ func newDevice(c Config, t tunnel) (*Device, error) {
 		filter: c.Filter,
 		conns:  newConns(c.ConnsPerPeer, c.Filter, c.Log),
 	}
-	d.wg = wgdevice.NewDevice(filtered{t.link(), c.Filter}, newHandshakes(b), wgLogger(c.Log))
+	d.flood = newFlood(d.key)
+	d.watch = newWatcher(d, c.Resolve)
+	d.wg = wgdevice.NewDevice(filtered{t.link(), c.Filter}, newHandshakes(b, d.flood), wgLogger(c.Log))
 	fail := func(err error) (*Device, error) {
 		d.Close()
 		return nil, fmt.Errorf("mesh device: %w", err)
@@ -180,7 +187,11 @@ func newDevice(c Config, t tunnel) (*Device, error) {
 }
 
 // PublicKey is what peers know this device by.
-func (d *Device) PublicKey() PublicKey { return d.key }
+func (d *Device) PublicKey() PublicKey {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.key
+}
 
 // ListenPort is the UDP address WireGuard listens on, with the port it got.
 func (d *Device) ListenPort() netip.AddrPort { return d.listen }
@@ -189,17 +200,19 @@ func (d *Device) ListenPort() netip.AddrPort { return d.listen }
 // last list is touched; sessions of the other peers don't notice. An invalid
 // list changes nothing.
 func (d *Device) SetPeers(peers []Peer) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	want, err := normalizePeers(d.key, peers)
 	if err != nil {
 		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.closed {
 		return ErrClosed
 	}
 	diff := diffPeers(d.peers, want)
 	if diff == "" {
+		d.peers = want
+		d.watch.setLocked(want)
 		return nil
 	}
 	if err := d.tunnel.setRoutes(routesOf(want)); err != nil {
@@ -220,6 +233,7 @@ func (d *Device) SetPeers(peers []Peer) error {
 		return fmt.Errorf("set peers: %w", err)
 	}
 	d.peers = want
+	d.watch.setLocked(want)
 	return nil
 }
 
@@ -328,7 +342,40 @@ func (d *Device) Close() error {
 	// The tunnel's link is closed by WireGuard, and that frees whoever waits in it;
 	// then the stack can go.
 	d.wg.Close()
+	d.watch.close()
 	return d.tunnel.Close()
+}
+
+// HandshakesDropped counts the handshake initiations that WireGuard wasn't given: those that weren't meant for this device, and
+// those that came too fast from one address.
+func (d *Device) HandshakesDropped() (wrong, fast uint64) {
+	return d.flood.wrong.Load(), d.flood.fast.Load()
+}
+
+// SetPrivateKey gives the device a new key, live. The others have to know it at about the same time: they and the device find
+// each other again within a tenth of a second of the later of the two.
+func (d *Device) SetPrivateKey(k PrivateKey) error {
+	if k.IsZero() {
+		return errors.New("mesh device: no private key")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return ErrClosed
+	}
+	if _, taken := d.peers[k.Public()]; taken {
+		return fmt.Errorf("%w: the device's new key is that of a peer", ErrPeers)
+	}
+	if err := d.wg.IpcSet("private_key=" + k.hex() + "\n"); err != nil {
+		return fmt.Errorf("set private key: %w", err)
+	}
+	d.key = k.Public()
+	d.flood.setKey(d.key)
+	// WireGuard would wait for the next packet.
+	for key := range d.peers {
+		d.handshake(key, true)
+	}
+	return nil
 }
 
 // PeerStats are what WireGuard knows about a peer.
@@ -340,10 +387,20 @@ type PeerStats struct {
 	TxBytes       uint64
 	Keepalive     time.Duration
 	AllowedIPs    []netip.Prefix
+	Host          string // the endpoint as it was given, if by name
+	ResolveErr    error  // why that name has no address; the last one that it had is used on
 }
 
 // Stats tells about every peer, in no order. A closed device has none.
 func (d *Device) Stats() []PeerStats {
+	stats := d.stats()
+	for i := range stats {
+		stats[i].Host, stats[i].ResolveErr = d.watch.failed(stats[i].PublicKey)
+	}
+	return stats
+}
+
+func (d *Device) stats() []PeerStats {
 	state, err := d.wg.IpcGet()
 	if err != nil {
 		return nil
@@ -407,7 +464,12 @@ func parseState(s string) (port uint16, peers []PeerStats) {
 // never private ones.
 func wgLogger(log *slog.Logger) *wgdevice.Logger {
 	l := &wgdevice.Logger{Verbosef: wgdevice.DiscardLogf, Errorf: func(format string, args ...any) {
-		log.Warn("wireguard", "message", fmt.Sprintf(format, args...))
+		message := fmt.Sprintf(format, args...)
+		if strings.Contains(message, "no known endpoint") {
+			log.Debug("wireguard", "message", message) // it comes to us, or its name isn't resolved yet
+			return
+		}
+		log.Warn("wireguard", "message", message)
 	}}
 	if log.Enabled(context.Background(), slog.LevelDebug) {
 		l.Verbosef = func(format string, args ...any) {

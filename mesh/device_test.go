@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -127,9 +128,10 @@ func hostile(t *testing.T, addrs ...netip.Addr) *Device {
 	key := newKey(t)
 	d := &Device{
 		key: key.Public(), tunnel: ns, conns: newConns(DefaultConnsPerPeer, newTestFilter(t, nodeRules), slog.New(slog.DiscardHandler)), peers: make(map[PublicKey]Peer), addrs: make(map[netip.Addr]struct{}),
-		wg: wgdevice.NewDevice(ns.link(), newHandshakes(newBind(netip.MustParseAddrPort("127.0.0.1:0"))), wgLogger(slog.New(slog.DiscardHandler))),
+		wg: wgdevice.NewDevice(ns.link(), newHandshakes(newBind(netip.MustParseAddrPort("127.0.0.1:0")), nil), wgLogger(slog.New(slog.DiscardHandler))),
 	}
 	t.Cleanup(func() { d.Close() })
+	d.watch = newWatcher(d, nil)
 	must(t, d.wg.IpcSet("private_key="+key.hex()+"\n"))
 	must(t, d.SetAddrs(addrs))
 	must(t, d.wg.Up())
@@ -199,6 +201,11 @@ func TestPeersAreChecked(t *testing.T) {
 		"twice":         {{PublicKey: k1}, {PublicKey: k1}},
 		"IPv4":          {{PublicKey: k1, AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}},
 		"no such port":  {{PublicKey: k1, Endpoint: netip.MustParseAddrPort("127.0.0.1:0")}},
+		"no host":       {{PublicKey: k1, Host: ":51820"}},
+		"no port":       {{PublicKey: k1, Host: "mad.example.org"}},
+		"a wrong port":  {{PublicKey: k1, Host: "mad.example.org:65536"}},
+		"two endpoints": {{PublicKey: k1, Host: "mad.example.org:1", Endpoint: netip.MustParseAddrPort("127.0.0.1:1")}},
+		"a long name":   {{PublicKey: k1, Host: strings.Repeat("x", 254) + ":1"}},
 		"eternal sleep": {{PublicKey: k1, Keepalive: 100 * time.Hour}},
 	} {
 		if err := d.SetPeers(peers); !errors.Is(err, ErrPeers) {

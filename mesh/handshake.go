@@ -19,12 +19,13 @@ import (
 //     wins: whoever sent it holds the other one back for a moment, and forgets it
 //     when the answer comes. And who has just taken an initiation doesn't send one.
 //   - The initiation is lost, or the other end doesn't know us yet. Here the same
-//     bytes are sent again every second. Who has taken them already refuses them
-//     by their timestamp, so nothing is weakened.
+//     bytes are sent again, soon and then each second. Who has taken them already
+//     refuses them by their timestamp, so nothing is weakened.
 //
 // Only handshake messages are looked at; data passes untouched.
 type handshakes struct {
 	conn.Bind
+	flood *flood // nil: no bounds
 
 	mu      sync.Mutex
 	sent    map[string]*initiation // unanswered, by endpoint, guarded by mu
@@ -40,7 +41,7 @@ type initiation struct {
 	to    conn.Endpoint
 	at    time.Time
 	again *time.Timer
-	left  int // times to send it again
+	times int // that it was sent again
 }
 
 type heldMessage struct {
@@ -64,17 +65,19 @@ const (
 	// didn't want it, and ours is sent after all.
 	sendAfter = 100 * time.Millisecond
 
-	// WireGuard makes a new initiation after five seconds.
-	initiateAgain      = time.Second
-	initiateAgainTimes = 4
-
 	maxHeld  = 256
 	maxSent  = 16384
 	maxTaken = 4096
 )
 
-func newHandshakes(b conn.Bind) *handshakes {
-	return &handshakes{Bind: b, sent: make(map[string]*initiation), taken: make(map[string]time.Time), held: make(chan heldMessage, maxHeld)}
+// initiateAgain says how long after the last time an initiation is sent again. WireGuard makes a new one after five seconds.
+func initiateAgain(times int) (wait time.Duration, again bool) {
+	const first, most, last = 30 * time.Millisecond, time.Second, 8
+	return min(first<<times, most), times < last
+}
+
+func newHandshakes(b conn.Bind, f *flood) *handshakes {
+	return &handshakes{Bind: b, flood: f, sent: make(map[string]*initiation), taken: make(map[string]time.Time), held: make(chan heldMessage, maxHeld)}
 }
 
 // Open adds a function that receives what was held back.
@@ -92,7 +95,7 @@ func (h *handshakes) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 		wrapped = append(wrapped, func(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
 			n, err := fn(bufs, sizes, eps)
 			for i := range n {
-				if (sizes[i] == initiationLen || sizes[i] == responseLen) && h.intercept(bufs[i][:sizes[i]], eps[i]) {
+				if (sizes[i] == initiationLen || sizes[i] == responseLen) && (h.flooded(bufs[i][:sizes[i]], eps[i]) || h.intercept(bufs[i][:sizes[i]], eps[i])) {
 					sizes[i] = 0 // WireGuard skips it
 				}
 			}
@@ -156,8 +159,8 @@ func (h *handshakes) note(msg []byte, to conn.Endpoint) (now bool) {
 	if h.closed == nil || len(h.sent) >= maxSent {
 		return true
 	}
-	in := &initiation{msg: msg, to: to, at: time.Now(), left: initiateAgainTimes}
-	wait := initiateAgain
+	in := &initiation{msg: msg, to: to, at: time.Now()}
+	wait, _ := initiateAgain(0)
 	if now = time.Since(h.taken[key]) >= holdBack; !now {
 		wait = sendAfter
 	}
@@ -189,13 +192,19 @@ func (h *handshakes) repeat(key string, in *initiation) {
 		h.mu.Unlock()
 		return
 	}
-	if in.left--; in.left <= 0 {
-		delete(h.sent, key)
+	in.times++
+	if wait, again := initiateAgain(in.times); again {
+		in.again.Reset(wait)
 	} else {
-		in.again.Reset(initiateAgain)
+		delete(h.sent, key)
 	}
 	h.mu.Unlock()
 	_ = h.Bind.Send([][]byte{in.msg}, in.to) // as good as lost
+}
+
+// flooded says whether a handshake message is one too many.
+func (h *handshakes) flooded(msg []byte, from conn.Endpoint) bool {
+	return h.flood != nil && messageType(msg) == initiationType && !h.flood.admit(msg, from.DstIP())
 }
 
 // intercept looks at a handshake message that came in, and says whether to keep

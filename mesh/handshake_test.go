@@ -53,7 +53,7 @@ func testHandshakes(t *testing.T, test func(*testing.T, handshakeTest)) {
 			sent: make(chan []byte, 100), in: make(chan []byte, 100), closed: make(chan struct{}),
 			peer: newEndpoint(netip.MustParseAddrPort("127.0.0.1:1")),
 		}
-		h := handshakeTest{newHandshakes(f), f, make(chan byte, 100)}
+		h := handshakeTest{newHandshakes(f, nil), f, make(chan byte, 100)}
 		fns, _, err := h.Open(0)
 		must(t, err)
 		for _, fn := range fns {
@@ -113,11 +113,12 @@ func TestLostInitiationIsRepeated(t *testing.T) {
 	testHandshakes(t, func(t *testing.T, h handshakeTest) {
 		h.send(t, message(1, 5))
 		h.want(t, 0, 1, 0, "at once")
-		h.want(t, 2500*time.Millisecond, 2, 0, "each second")
+		h.want(t, 500*time.Millisecond, 5, 0, "soon")
+		h.want(t, 3*time.Second, 3, 0, "each second")
 		h.bind.in <- message(2, 0)
 		h.want(t, 10*time.Second, 0, 1, "answered")
 		h.send(t, message(1, 5))
-		h.want(t, time.Minute, 1+initiateAgainTimes, 0, "never answered")
+		h.want(t, time.Minute, 1+8, 0, "never answered")
 	})
 }
 
@@ -125,7 +126,7 @@ func TestOursWinsAndIsAnswered(t *testing.T) {
 	testHandshakes(t, func(t *testing.T, h handshakeTest) {
 		h.send(t, message(1, 5))
 		h.bind.in <- message(1, 6)
-		h.want(t, 100*time.Millisecond, 1, 0, "theirs is held back")
+		h.want(t, 20*time.Millisecond, 1, 0, "theirs is held back")
 		h.bind.in <- message(2, 0)
 		h.want(t, 10*time.Second, 0, 1, "the answer ends it")
 	})
@@ -135,7 +136,7 @@ func TestOursWinsButIsLost(t *testing.T) {
 	testHandshakes(t, func(t *testing.T, h handshakeTest) {
 		h.send(t, message(1, 5))
 		h.bind.in <- message(1, 6)
-		h.want(t, holdBack-time.Millisecond, 1, 0, "theirs is held back")
+		h.want(t, holdBack-time.Millisecond, 1+4, 0, "theirs is held back")
 		h.want(t, time.Millisecond, 0, 1, "theirs is let go")
 		h.want(t, 10*time.Second, 0, 0, "and ours forgotten")
 	})

@@ -21,7 +21,8 @@ var ErrPeers = errors.New("invalid peers")
 // Peer is the other end of a WireGuard session.
 type Peer struct {
 	PublicKey  PublicKey
-	Endpoint   netip.AddrPort // the zero value: it comes to us first
+	Endpoint   netip.AddrPort // the zero value: it comes to us first, or Host says where it is
+	Host       string         // name:port, instead of Endpoint; looked up again when the peer falls silent
 	AllowedIPs []netip.Prefix // the addresses that are this peer's, and nobody else's
 	Keepalive  time.Duration  // zero: DefaultKeepalive; negative: off; whole seconds
 }
@@ -35,6 +36,18 @@ func (p Peer) normalize() (Peer, error) {
 		return p, fmt.Errorf("%w: peer %s: bad endpoint %s", ErrPeers, p.PublicKey, p.Endpoint)
 	case p.Keepalive > 65535*time.Second:
 		return p, fmt.Errorf("%w: peer %s: keepalive %s is above 65535 s", ErrPeers, p.PublicKey, p.Keepalive)
+	}
+	if p.Host != "" {
+		host, port, err := checkHost(p.Host)
+		if err != nil {
+			return p, fmt.Errorf("%w: peer %s: bad endpoint %.300q: %w", ErrPeers, p.PublicKey, p.Host, err)
+		}
+		if p.Endpoint.IsValid() {
+			return p, fmt.Errorf("%w: peer %s: both an endpoint %s and a host %s", ErrPeers, p.PublicKey, p.Endpoint, p.Host)
+		}
+		if a, err := netip.ParseAddr(host); err == nil {
+			p.Endpoint, p.Host = netip.AddrPortFrom(a, port), ""
+		}
 	}
 	switch {
 	case p.Keepalive == 0:
