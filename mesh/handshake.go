@@ -63,7 +63,7 @@ const (
 
 	// sendAfter is ample for WireGuard to answer an initiation; if it doesn't, it
 	// didn't want it, and ours is sent after all.
-	sendAfter = 100 * time.Millisecond
+	sendAfter = 60 * time.Millisecond
 
 	maxHeld  = 256
 	maxSent  = 16384
