@@ -121,6 +121,14 @@ func (s *session) replyMode(w *work, mode []byte) {
 	}
 }
 
+// userName is for CLIENT LIST.
+func (s *session) userName() string {
+	if u := s.who.Load(); u != nil {
+		return u.Name
+	}
+	return defaultUser
+}
+
 // describe is the session's line in CLIENT LIST.
 func (s *session) describe(now time.Time) string {
 	s.mu.Lock()
@@ -132,8 +140,8 @@ func (s *session) describe(now time.Time) string {
 	}
 	idle := now.Sub(time.Unix(0, s.lastActive.Load()))
 	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=-1 name=%s age=%d idle=%d flags=N db=%d sub=0 psub=0 multi=-1 "+
-		"omem=%d cmd=%s user=default resp=%d lib-name=%s lib-ver=%s\n", s.id, s.conn.RemoteAddr(), s.conn.LocalAddr(), name,
-		int(now.Sub(s.since).Seconds()), int(idle.Seconds()), s.seenDB.Load(), s.out.untaken(), cmd, s.seenProto.Load(), libName, libVer)
+		"omem=%d cmd=%s user=%s resp=%d lib-name=%s lib-ver=%s\n", s.id, s.conn.RemoteAddr(), s.conn.LocalAddr(), name,
+		int(now.Sub(s.since).Seconds()), int(idle.Seconds()), s.seenDB.Load(), s.out.untaken(), cmd, s.userName(), s.seenProto.Load(), libName, libVer)
 }
 
 func (s *session) list(w *work, args [][]byte) {
@@ -201,7 +209,7 @@ func (s *session) killOthers(w *work, args [][]byte) {
 		case "laddr":
 			matches = append(matches, func(o *session) bool { return o.conn.LocalAddr().String() == value })
 		case "user":
-			matches = append(matches, func(*session) bool { return value == "default" })
+			matches = append(matches, func(o *session) bool { return o.userName() == value })
 		case "type":
 			matches = append(matches, func(*session) bool { return strings.EqualFold(value, "normal") })
 		case "skipme":

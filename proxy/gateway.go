@@ -24,6 +24,8 @@ type Gateway struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // everything but sessions
 
+	users   atomic.Pointer[accounts]
+	wrong   failures                 // passwords
 	own     atomic.Pointer[ownStore] // nil: no copy here
 	view    atomic.Pointer[view]
 	viewMu  sync.Mutex // of those who make a new one
@@ -258,6 +260,7 @@ func (g *Gateway) rebuild(topology *Topology) *view {
 	if in.store != nil {
 		in.state = in.store.State()
 	}
+	g.setUsers(&topology.Settings)
 	v := buildView(in)
 	g.moved(in.previous, v)
 	if old := g.view.Swap(v); !v.same(old) {

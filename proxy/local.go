@@ -24,6 +24,9 @@ func selfFuncs() map[string]selfFunc {
 	for _, name := range []string{"", "|count", "|docs", "|getkeys", "|getkeysandflags", "|help", "|info", "|list"} {
 		m["command"+name] = func(s *session, w *work, args [][]byte) { w.out = command.AppendAnswer(w.out, args, s.proto) }
 	}
+	for _, name := range []string{"whoami", "users", "list", "getuser", "cat", "dryrun", "genpass", "help"} {
+		m["acl|"+name] = aclCommand
+	}
 	return m
 }
 
@@ -61,23 +64,13 @@ func auth(s *session, w *work, args [][]byte) {
 	switch {
 	case len(args) > 3:
 		w.error("ERR syntax error")
-	case len(args) == 2 && !s.g.asksPassword():
+	case len(args) == 2 && s.users.standard.noPass:
 		w.error("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
-	case len(args) == 2 && s.login([]byte("default"), args[1]), len(args) == 3 && s.login(args[1], args[2]):
+	case len(args) == 2 && s.login([]byte(defaultUser), args[1]), len(args) == 3 && s.login(args[1], args[2]):
 		w.ok()
 	default:
 		w.error(wrongPass)
 	}
-}
-
-// login checks a password in a time that tells nothing of it.
-func (s *session) login(user, password []byte) bool {
-	if !s.g.rightPassword(password) || string(user) != "default" {
-		return false
-	}
-	s.authed = true
-	s.r.SetLimits(s.g.opt.Limits)
-	return true
 }
 
 const helloNoAuth = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH " +
@@ -116,7 +109,7 @@ func hello(s *session, w *work, args [][]byte) {
 			return
 		}
 	}
-	if !s.authed {
+	if s.user == nil {
 		w.error(helloNoAuth)
 		return
 	}
@@ -159,15 +152,13 @@ func reset(s *session, w *work, _ [][]byte) {
 	s.tx.pin.discard()
 	s.tx = tx{}
 	s.sub.close()
+	s.listens.Store(false)
 	s.closeStore()
 	s.untie()
 	s.setProto(2)
 	s.db, s.mode, s.mute, s.skip = 0, readNear, false, false
 	s.seenDB.Store(0)
 	s.setName(nil)
-	if s.g.asksPassword() {
-		s.authed = false
-		s.r.SetLimits(frame.PreAuthLimits)
-	}
+	s.be(s.users.open())
 	w.out = frame.AppendSimple(w.out, "RESET")
 }

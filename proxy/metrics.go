@@ -20,6 +20,7 @@ type Metrics struct {
 	retries      *prometheus.CounterVec
 	errors       *prometheus.CounterVec
 	bytes        *prometheus.CounterVec
+	auth         *prometheus.CounterVec
 	waits        *prometheus.CounterVec
 	waitSeconds  *prometheus.HistogramVec
 	pending      *prometheus.GaugeVec
@@ -50,6 +51,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		retries:      counter("read_retries_total", "Reads that were tried again on another node."),
 		errors:       counter("errors_total", "Errors made by the node itself.", "kind"),
 		bytes:        counter("client_bytes_total", "Bytes exchanged with clients.", "direction"),
+		auth:         counter("auth_failures_total", "Wrong user names or passwords."),
 		waits:        counter("ryw_waits_total", "Reads of a key written through this node that the local copy hadn't applied yet.", "outcome"),
 		waitSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "respmesh", Name: "ryw_wait_seconds", Help: "How long such reads waited.",
@@ -59,7 +61,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	}
 	var err error
 	for _, c := range []prometheus.Collector{m.commands, m.seconds, m.sessions, m.sessionsAll, m.cut, m.links,
-		m.linkFailures, m.retries, m.errors, m.bytes, m.waits, m.waitSeconds, m.pending} {
+		m.linkFailures, m.retries, m.errors, m.bytes, m.auth, m.waits, m.waitSeconds, m.pending} {
 		err = errors.Join(err, reg.Register(c))
 	}
 	if err != nil {
@@ -87,6 +89,7 @@ type meters struct {
 	masterdown   prometheus.Counter
 	unknown      prometheus.Counter
 	bytesIn      prometheus.Counter
+	authFailures prometheus.Counter
 	bytesOut     prometheus.Counter
 	waitLocal    prometheus.Counter
 	waitPrimary  prometheus.Counter
@@ -107,6 +110,7 @@ func (m *Metrics) resolve(database, region string) *meters {
 		sessionsAll:  m.sessionsAll.With(base),
 		linkFailures: m.linkFailures.With(base),
 		retries:      m.retries.With(base),
+		authFailures: m.auth.With(base),
 		waitSeconds:  m.waitSeconds.With(base),
 		pending:      m.pending.With(base),
 	}

@@ -56,6 +56,7 @@ const (
 	cutWrite  cutReason = "write failed"
 	cutLocal  cutReason = "closed by the node"
 	cutKilled cutReason = "killed"
+	cutUser   cutReason = "user removed"
 )
 
 // keepBuffer is the most that a session keeps for its next replies.

@@ -25,7 +25,8 @@ type session struct {
 	cancel context.CancelFunc
 	since  time.Time
 
-	authed  bool
+	user    *account  // nil: nobody yet
+	users   *accounts // that user is one of
 	proto   int
 	db      int
 	mode    readMode
@@ -55,6 +56,8 @@ type session struct {
 	libName string
 	libVer  string
 
+	who        atomic.Pointer[account] // user, for others
+	listens    atomic.Bool             // has subscriptions
 	seenDB     atomic.Int32
 	seenProto  atomic.Int32
 	lastCmd    atomic.Pointer[command.Spec]
@@ -92,13 +95,10 @@ func (w *work) enqueue() {
 }
 
 func newSession(g *Gateway, id int64, conn net.Conn) *session {
-	s := &session{g: g, id: id, conn: conn, r: frame.NewReader(conn), proto: 2, batch: firstBatch, since: time.Now(), authed: !g.asksPassword()}
+	s := &session{g: g, id: id, conn: conn, r: frame.NewReader(conn), proto: 2, batch: firstBatch, since: time.Now(), users: g.users.Load()}
 	s.ctx, s.cancel = context.WithCancel(g.ctx)
 	s.out = newOutput(conn, g.opt.OutputLimit, g.wg.Go, s.wasCut)
-	s.r.SetLimits(g.opt.Limits)
-	if !s.authed {
-		s.r.SetLimits(frame.PreAuthLimits)
-	}
+	s.be(s.users.open())
 	s.seenProto.Store(2)
 	s.lastActive.Store(s.since.UnixNano())
 	return s
@@ -111,8 +111,24 @@ func (s *session) wasCut(reason cutReason) {
 	case cutSlow:
 		s.g.meters.cutSlow.Inc()
 		s.g.log.Warn("client cut: it doesn't read its replies", "client", s.conn.RemoteAddr(), "limit", s.g.opt.OutputLimit)
-	case cutKilled:
+	case cutKilled, cutUser:
 		s.g.meters.cutKilled.Inc()
+	}
+}
+
+// rest has the session do nothing for a while.
+func (s *session) rest(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	s.kick()
+	s.using.Unlock()
+	defer s.using.Lock()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.ctx.Done():
 	}
 }
 
@@ -174,6 +190,9 @@ func (s *session) process(w *work) {
 	began := time.Now()
 	s.lastActive.Store(began.UnixNano())
 	before := s.r.Consumed()
+	if users := s.g.users.Load(); users != s.users {
+		s.follow(users)
+	}
 	var last *command.Spec
 	for !s.closing && !s.leave {
 		req := &w.cur
@@ -240,8 +259,11 @@ func (s *session) handle(w *work, req *command.Request) {
 			return
 		}
 	}
-	if !s.authed && !(req.Spec != nil && req.Is(command.FlagNoAuth)) {
+	if s.user == nil && !(req.Spec != nil && req.Is(command.FlagNoAuth)) {
 		s.reply(w, frame.AppendError(s.begin(w), "NOAUTH Authentication required."))
+		return
+	}
+	if s.user != nil && !s.user.free && !s.allowed(w, req, e) {
 		return
 	}
 	if s.sub.restricts(s, e, req.Spec) {
@@ -274,6 +296,9 @@ func (s *session) handle(w *work, req *command.Request) {
 	}
 	switch d.kind {
 	case routeSelf:
+		if t&(traitAuth|traitHello) != 0 {
+			s.commit(w) // what comes may be delayed
+		}
 		s.execute(w)
 		s.answer(w, req, e)
 	case routeNone:

@@ -3,7 +3,6 @@ package proxy
 import (
 	"cmp"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"time"
 )
@@ -13,6 +12,7 @@ type Settings struct {
 	// PasswordHash is the SHA-256 of the password in hexadecimal digits; empty: none asked for. Sessions that have
 	// given the one before stay.
 	PasswordHash string
+	Users        []User        // besides the default user
 	Near         time.Duration // remote replicas further away aren't read; 0: no bound
 	MaxLag       time.Duration // replicas that haven't heard the primary for longer aren't read; 0: no bound
 	MaxSessions  int           // default 10000
@@ -27,18 +27,6 @@ func HashPassword(password string) string {
 	}
 	sum := sha256.Sum256([]byte(password))
 	return hex.EncodeToString(sum[:])
-}
-
-// asksPassword says whether new sessions have to authenticate.
-func (g *Gateway) asksPassword() bool { return g.view.Load().settings.PasswordHash != "" }
-
-// rightPassword compares in a time that tells nothing of the password. Without one, anything is right, as in Redis.
-func (g *Gateway) rightPassword(password []byte) bool {
-	want := g.view.Load().settings.PasswordHash
-	sum := sha256.Sum256(password)
-	var got [2 * sha256.Size]byte
-	hex.Encode(got[:], sum[:])
-	return subtle.ConstantTimeCompare([]byte(want), got[:]) == 1 || want == ""
 }
 
 func (g *Gateway) maxSessions() int {

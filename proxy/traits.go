@@ -20,7 +20,7 @@ const (
 var classNames = [classCount]string{"local", "read", "write", "primary_only", "pinned", "refused"}
 
 // trait is what the gateway must know of a command beyond its class.
-type trait uint16
+type trait uint32
 
 const (
 	traitBlocking    trait = 1 << iota // may wait in the store
@@ -38,6 +38,8 @@ const (
 	traitCached                        // runs what only the primary may have been given (EVALSHA_RO)
 	traitHello                         //
 	traitNoTx                          // can't be part of a transaction: known to no store (RESPMESH), or it changes how replies come
+	traitAuth                          // its answer may be delayed
+	traitScript                        // calls commands that aren't seen here
 	traitOtherDB                       // changes a key of another database index than the session's (MOVE, COPY)
 )
 
@@ -78,8 +80,8 @@ func newTable() *table {
 		e := &t.entries[s.ID]
 		e.class = classOf(s.Class)
 		e.traits = traitsOf(s)
-		if e.class == classLocal {
-			e.self = self[s.Name]
+		if f := self[s.Name]; f != nil {
+			e.class, e.self = classLocal, f
 		}
 	}
 	return t
@@ -127,10 +129,14 @@ func traitsOf(s *command.Spec) trait {
 		return traitBlockOption
 	case "hello":
 		return traitHello
+	case "auth":
+		return traitAuth | traitNoTx
+	case "eval", "evalsha", "eval_ro", "fcall", "fcall_ro":
+		return traitScript
 	case "move", "copy":
 		return traitOtherDB
 	case "evalsha_ro":
-		return traitCached
+		return traitCached | traitScript
 	case "monitor":
 		return traitHere | traitNoTx
 	case "client|reply":
