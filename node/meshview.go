@@ -88,6 +88,9 @@ func (s *databaseSource) Current() (*proxy.Topology, <-chan struct{}) {
 		return t, changed
 	}
 	t.Settings = proxy.Settings{PasswordHash: db.PasswordHash, Near: db.Near, MaxLag: db.MaxLag}
+	for _, u := range topology.UsersOf(s.org, s.name) {
+		t.Settings.Users = append(t.Settings.Users, proxy.User{Name: u.Name, PasswordHash: u.PasswordHash, Rules: u.Rules})
+	}
 	primary, _ := topology.Primary(db)
 	for _, region := range db.Regions() {
 		for _, n := range topology.NodesIn(region) {
