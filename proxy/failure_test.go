@@ -128,12 +128,13 @@ func TestReadsAreTriedElsewhere(t *testing.T) {
 func TestCutOffRegionGoesOnReading(t *testing.T) {
 	h := newHouse(t, "a", "b")
 	m := h.mesh("b")
-	_, addr := h.gateway("b", m, nil)
+	g, addr := h.gateway("b", m, nil)
 	c := connect(t, addr)
 	c.want("SET k v", "OK")
 	h.stores["b"].hold()
 	c.want("SET k w", "OK")
 	m.set("a", -1)
+	eventually(t, "loss seen", func() bool { return !g.Status().PrimaryReachable && g.Status().Links == 0 })
 	c.want("SET k x", downReply)
 	c.want("GET other", "nil")
 	c.want("GET k", "v") // neither copy can be had: the local one as it is
