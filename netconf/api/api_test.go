@@ -86,12 +86,13 @@ type mesh struct {
 	control *memory
 	fleet   *fakeFleet
 	server  *Server
+	held    *held
 	tokens  map[string]string // "admin", "org", "other-org", "read-only", "org-read-only", "node"
 }
 
 func newMesh(t *testing.T) *mesh {
 	t.Helper()
-	m := &mesh{t: t, control: &memory{Registry: netconf.NewRegistry()}, fleet: &fakeFleet{}, tokens: map[string]string{}}
+	m := &mesh{t: t, held: newHeld(t), control: &memory{Registry: netconf.NewRegistry()}, fleet: &fakeFleet{}, tokens: map[string]string{}}
 	err := m.control.Registry.Update(func(d *netconf.Draft) error {
 		for _, region := range []string{"mad", "ams", "nrt"} {
 			n := netconf.Node{Name: region + "-1", Region: region, Key: wgKey(region), Endpoint: "192.0.2.1:51820"}
@@ -135,7 +136,7 @@ func newMesh(t *testing.T) *mesh {
 // client is a client over loopback with a token of newMesh; "" none.
 func (m *mesh) client(trust Trust, token string) *Client {
 	m.t.Helper()
-	srv := httptest.NewServer(m.server.Handler(trust))
+	srv := httptest.NewServer(m.held.wrap(m.server.Handler(trust)))
 	m.t.Cleanup(srv.Close)
 	c, err := NewClient(ClientOptions{URL: srv.URL, Token: m.tokens[token]})
 	if err != nil {

@@ -55,6 +55,7 @@ func routes() []route {
 		user     = db + "/users/{user}"
 		node     = "/v1/nodes/{node}"
 		nodeSelf = "/v1/node"
+		dbInOrg  = "/orgs/{org}/databases/{db}"
 		peers    = org + "/peers"
 	)
 	return []route{
@@ -75,6 +76,40 @@ func routes() []route {
 		{method: patch, path: db, access: accessWrite, handle: patchDatabase, in: DatabasePatch{}, out: Database{}, doc: "Change a database; clients go on"},
 		{method: del, path: db, access: accessWrite, handle: deleteDatabase, doc: "Remove a database and its data on all nodes"},
 		{method: post, path: db + "/reset", access: accessWrite, handle: resetDatabase, out: NewDatabase{}, doc: "Give the default user another password; the answer holds it, once"},
+		{method: get, path: db + "/status", access: accessRead, handle: databaseStatus, out: DatabaseStatus{}, doc: "Ask all nodes about a database"},
+		{method: post, path: db + "/explain", access: accessRead, handle: explain, in: ExplainRequest{}, out: Explanation{}, doc: "Say where a command would go, and why; it isn't executed"},
+		{method: get, path: db + "/users", access: accessRead, handle: listUsers, out: Users{}, doc: "List the users beside the default one"},
+		{method: get, path: user, access: accessRead, handle: getUser, out: User{}, doc: "Get a user"},
+		{method: put, path: user, access: accessWrite, handle: putUser, in: UserRequest{}, out: NewUser{}, doc: "Make or replace a user; the answer holds a password that was made, once"},
+		{method: del, path: user, access: accessWrite, handle: deleteUser, doc: "Remove a user; its sessions end"},
+
+		{method: get, path: peers, access: accessRead, handle: listPeers, out: Peers{}, doc: "List the peers of an org"},
+		{method: post, path: peers, access: accessWrite, handle: createPeer, in: PeerRequest{}, out: PeerConfig{}, created: true, doc: "Add a peer"},
+		{method: del, path: peers + "/{peer}", access: accessWrite, handle: deletePeer, doc: "Remove a peer; its connections end"},
+		{method: post, path: peers + "/{peer}/reset", access: accessWrite, handle: resetPeer, in: PeerKeyRequest{}, out: PeerConfig{}, doc: "Give a peer another key"},
+
+		{method: get, path: "/v1/tokens", access: accessTokens, handle: listTokens, out: Tokens{}, doc: "List the tokens that the token may manage"},
+		{method: post, path: "/v1/tokens", access: accessTokens, handle: createToken, in: TokenRequest{}, out: NewToken{}, created: true, doc: "Make a token; the answer holds its secret, once"},
+		{method: del, path: "/v1/tokens/{id}", access: accessTokens, handle: deleteToken, doc: "Revoke a token"},
+
+		{method: get, path: "/v1/nodes", access: accessReadAll, handle: listNodes, out: Nodes{}, doc: "List the nodes"},
+		{method: post, path: node + "/drain", access: accessAdmin, handle: drainNode, out: Node{}, doc: "Have a node take no new sessions and give up its leases"},
+		{method: post, path: node + "/undrain", access: accessAdmin, handle: undrainNode, out: Node{}, doc: "Take a drained node back"},
+		{method: del, path: node, access: accessAdmin, handle: deleteNode,
+			query: []param{{"force", "boolean", "also one that serves, or is the last of a primary region"}}, doc: "Remove a node that is drained or away"},
+		{method: get, path: "/v1/latency", access: accessAny, handle: latency, out: Latency{}, doc: "Round trips between regions"},
+		{method: get, path: "/v1/audit", access: accessReadAll, handle: audit, out: Audit{},
+			query: []param{{"limit", "integer", "records at most: 1 to 1000, 100 if absent"}, {"before", "integer", "only records older than this revision"}},
+			doc:   "A page of the audit log, newest first"},
+		{method: get, path: "/v1/backup", access: accessAdmin, handle: backup, stream: true, doc: "A snapshot of the control plane's store"},
+
+		{method: get, path: "/v1/join", access: accessPublic, handle: joinChallenge, out: JoinChallenge{}, doc: "What a node needs to prove that it holds its WireGuard key"},
+		{method: post, path: "/v1/join", access: accessPublic, handle: join, in: JoinRequest{}, out: JoinResponse{}, doc: "Become a node of the mesh"},
+
+		{method: get, path: nodeSelf + dbInOrg + "/status", access: accessNode, handle: localStatus, out: NodeDatabaseStatus{}, doc: "Node to node: a database as this node sees it"},
+		{method: post, path: nodeSelf + dbInOrg + "/explain", access: accessNode, handle: localExplain, in: ExplainRequest{}, out: Explanation{}, doc: "Node to node: where a command of a client of this node would go"},
+		{method: get, path: nodeSelf + "/latency", access: accessNode, handle: localLatency, out: Latency{}, doc: "Node to node: round trips from this node"},
+		{method: post, path: nodeSelf + "/certificate", access: accessNode, handle: nodeCertificate, in: CertificateRequest{}, out: CertificateResponse{}, doc: "Node to node: renew the asking node's certificate"},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"respmesh/netconf"
 )
@@ -79,6 +80,8 @@ func (s *Server) endpoint(rt route) http.Handler {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, requestTimeout)
 			defer cancel()
+			// A client that doesn't read its answer doesn't hold its place for ever.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2 * requestTimeout))
 		}
 		trust, _ := ctx.Value(trustKey{}).(Trust)
 		topo, _ := s.opt.Control.Current()

@@ -354,6 +354,18 @@ type JoinResponse struct {
 	State       json.RawMessage `json:"state" doc:"the mesh's state at that revision, as nodes keep it"`
 }
 
+// CertificateRequest renews a node's certificate.
+type CertificateRequest struct {
+	CSR string `json:"csr" doc:"PKCS #10, PEM"`
+}
+
+// CertificateResponse is a node's certificate with what belongs to it.
+type CertificateResponse struct {
+	CA          string   `json:"ca" doc:"of the control plane, PEM"`
+	Certificate string   `json:"certificate" doc:"of the node, PEM"`
+	Control     []string `json:"control" doc:"the control plane's endpoints"`
+}
+
 // Lists are objects, so that they can grow.
 type (
 	// Regions is the answer of GET /v1/regions.
