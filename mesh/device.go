@@ -160,7 +160,7 @@ func newDevice(c Config, t tunnel) (*Device, error) {
 	}
 	d.flood = newFlood(d.key)
 	d.watch = newWatcher(d, c.Resolve)
-	d.wg = wgdevice.NewDevice(filtered{t.link(), c.Filter}, newHandshakes(b, d.flood), wgLogger(c.Log))
+	d.wg = wgdevice.NewDevice(filtered{t.link(), c.Filter, &dropLog{log: c.Log}}, newHandshakes(b, d.flood), wgLogger(c.Log))
 	fail := func(err error) (*Device, error) {
 		d.Close()
 		return nil, fmt.Errorf("mesh device: %w", err)

@@ -196,6 +196,7 @@ func TestPeersAreChecked(t *testing.T) {
 	must(t, d.SetPeers([]Peer{{PublicKey: k1, AllowedIPs: ip}}))
 	for name, peers := range map[string][]Peer{
 		"theft":         {{PublicKey: k1, AllowedIPs: ip}, {PublicKey: k2, AllowedIPs: ip}},
+		"overlap":       {{PublicKey: k1, AllowedIPs: ip}, {PublicKey: k2, AllowedIPs: []netip.Prefix{orgA}}},
 		"no key":        {{AllowedIPs: ip}},
 		"own key":       {{PublicKey: d.PublicKey()}},
 		"twice":         {{PublicKey: k1}, {PublicKey: k1}},

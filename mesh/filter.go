@@ -81,8 +81,11 @@ func (r Reason) String() string {
 // state per connection, looks only at the packet, and takes about 20 ns.
 type Filter struct {
 	rules atomic.Pointer[compiled]
-	drops [2][reasons]atomic.Uint64 // by direction
+	drops dropCounts
 }
+
+// dropCounts are by direction.
+type dropCounts [2][reasons]atomic.Uint64
 
 // Direction is seen from the device.
 type Direction uint8
@@ -97,8 +100,8 @@ const (
 // compiled is an immutable form of the rules.
 type compiled struct {
 	role  Role
-	infra uint64 // first 48 bits, shifted down; noPrefix if none
-	orgs  map[uint64]struct{}
+	infra uint64                 // first 48 bits, shifted down; noPrefix if none
+	orgs  map[uint64]*dropCounts // what was dropped of theirs
 	tcp   []uint16
 	udp   []uint16
 }
@@ -116,7 +119,8 @@ func NewFilter(r FilterRules) (*Filter, error) {
 
 // SetRules replaces the rules at once, between two packets.
 func (f *Filter) SetRules(r FilterRules) error {
-	c := &compiled{role: r.Role, infra: noPrefix, orgs: make(map[uint64]struct{}, len(r.Orgs))}
+	c := &compiled{role: r.Role, infra: noPrefix, orgs: make(map[uint64]*dropCounts, len(r.Orgs))}
+	old := f.rules.Load()
 	if r.Role > RolePeer {
 		return fmt.Errorf("packet filter: unknown role %d", r.Role)
 	}
@@ -138,7 +142,12 @@ func (f *Filter) SetRules(r FilterRules) error {
 		if _, twice := c.orgs[p]; twice {
 			return fmt.Errorf("packet filter: prefix %s given twice", o)
 		}
-		c.orgs[p] = struct{}{}
+		if old != nil {
+			c.orgs[p] = old.orgs[p] // goes on counting
+		}
+		if c.orgs[p] == nil {
+			c.orgs[p] = new(dropCounts)
+		}
 	}
 	services := r.Services
 	if services == nil {
@@ -175,12 +184,40 @@ func high48(b []byte) uint64 { return binary.BigEndian.Uint64(b) >> 16 }
 
 // Allow says whether the packet may pass, and counts it if not.
 func (f *Filter) Allow(d Direction, packet []byte) bool {
+	return f.check(d, packet) == pass
+}
+
+// check is Allow with the reason.
+func (f *Filter) check(d Direction, packet []byte) Reason {
 	r := f.rules.Load().judge(d, packet)
-	if r == pass {
-		return true
+	if r != pass {
+		f.count(d, r, packet)
 	}
+	return r
+}
+
+// count counts a dropped packet, also for the organisation that sent it: WireGuard vouches for the source of what comes in.
+func (f *Filter) count(d Direction, r Reason, packet []byte) {
 	f.drops[d][r].Add(1)
-	return false
+	if len(packet) < ipv6HeaderLen || packet[0]>>4 != 6 {
+		return
+	}
+	if org := f.rules.Load().orgs[high48(packet[8:])]; org != nil {
+		org[d][r].Add(1)
+	}
+}
+
+// OrgDrops counts the packets with a source in an organisation's prefix that were dropped for one reason, since it was
+// added to the rules.
+func (f *Filter) OrgDrops(org netip.Prefix, d Direction, r Reason) uint64 {
+	if d > Outbound || r >= reasons {
+		return 0
+	}
+	a := org.Addr().As16()
+	if c := f.rules.Load().orgs[high48(a[:])]; c != nil {
+		return c[d][r].Load()
+	}
+	return 0
 }
 
 // inInfra tells whether an address is a node's.
@@ -244,7 +281,7 @@ func (c *compiled) judge(d Direction, b []byte) Reason {
 	if src == c.infra {
 		return judgeInfra(b)
 	}
-	if _, ok := c.orgs[src]; !ok {
+	if c.orgs[src] == nil {
 		return Unknown
 	}
 	// A node's answers and a peer's questions go out; a peer's answers and a

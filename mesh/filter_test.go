@@ -1,9 +1,14 @@
 package mesh
 
 import (
+	"bytes"
 	"encoding/binary"
+	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // packet builds an IPv6 packet around a transport header and payload.
@@ -182,6 +187,39 @@ func TestFilterRulesChangeAtOnce(t *testing.T) {
 	}
 }
 
+// TestDropsByOrg counts for the organisation that sent it, also over a change of the rules, and writes about the first only.
+func TestDropsByOrg(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newTestFilter(t, nodeRules)
+		var out bytes.Buffer
+		link := filtered{nil, f, &dropLog{log: slog.New(slog.NewTextHandler(&out, nil))}}
+		aToB := packet(tcp6, addr(orgA, 1), addr(orgB, 1), tcpHeader(40000, 6379, syn))
+		for range 1000 {
+			if link.allow(Inbound, aToB) {
+				t.Fatal("passed")
+			}
+		}
+		must(t, f.SetRules(nodeRules))
+		if a, b := f.OrgDrops(orgA, Inbound, CrossPrefix), f.OrgDrops(orgB, Inbound, CrossPrefix); a != 1000 || b != 0 {
+			t.Errorf("%d of A, %d of B", a, b)
+		}
+		link.allow(Inbound, []byte{1})
+		want := `direction=in reason=cross_prefix packets=1 bytes=60 from=fd00:a:a::1 to=fd00:b:b::1 protocol=6 port=6379`
+		if n := strings.Count(out.String(), "packets dropped"); n != 2 || !strings.Contains(out.String(), want) {
+			t.Errorf("wrote %s", out.String())
+		}
+		out.Reset()
+		time.Sleep(dropLogEvery)
+		link.allow(Inbound, aToB)
+		if !strings.Contains(out.String(), "packets=1000 ") || strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("later wrote %s", out.String())
+		}
+		if n := f.OrgDrops(netip.MustParsePrefix("fd00:c:c::/48"), Inbound, CrossPrefix); n != 0 {
+			t.Errorf("%d of nobody", n)
+		}
+	})
+}
+
 func TestReasonsHaveNames(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, r := range Reasons() {
@@ -202,13 +240,33 @@ func FuzzFilter(f *testing.F) {
 	f.Add(true, packet(icmp6, addr(orgA, 1), addr(orgA, 2), icmpHeader(icmpEcho)))
 	f.Add(true, packet(44, addr(orgA, 1), addr(orgA, 2), make([]byte, 40)))
 	filter := newTestFilter(f, nodeRules)
+	peer := newTestFilter(f, FilterRules{Role: RolePeer, Infra: infraPrefix, Orgs: []netip.Prefix{orgA, orgB}})
+	g := newGuard(nil, filter, slog.New(slog.DiscardHandler))
+	g.setAddrs(map[netip.Addr]struct{}{addr(orgA, 2): {}, addr(infraPrefix, 1): {}})
+	g.admit(TCP, netip.AddrPortFrom(addr(orgA, 2), 6379))
+	g.admit(UDP, netip.AddrPortFrom(addr(infraPrefix, 1), 7380))
 	f.Fuzz(func(t *testing.T, inbound bool, b []byte) {
-		d := Outbound
+		d, other := Outbound, Inbound
 		if inbound {
-			d = Inbound
+			d, other = Inbound, Outbound
 		}
-		if !filter.Allow(d, b) {
+		ours := g.allow(d, b)
+		passed := filter.Allow(d, b)
+		// What a peer sends is what a node takes, and the other way round.
+		if peer.Allow(other, b) != passed {
+			t.Fatalf("the two ends disagree: %x", b)
+		}
+		if !passed {
 			return
+		}
+		if ours {
+			own := b[8:24]
+			if inbound {
+				own = b[24:40]
+			}
+			if a := netip.AddrFrom16([16]byte(own)); a != addr(orgA, 2) && a != addr(infraPrefix, 1) {
+				t.Fatalf("passed the guard: %x", b)
+			}
 		}
 		if len(b) < 48 || b[0]>>4 != 6 || len(b) != 40+int(b[4])<<8+int(b[5]) {
 			t.Fatalf("passed: %x", b)

@@ -6,13 +6,14 @@ import "golang.zx2c4.com/wireguard/tun"
 type filtered struct {
 	tun.Device
 	filter *Filter
+	log    *dropLog
 }
 
 // Read leaves the size of a dropped packet at zero, which WireGuard skips.
 func (f filtered) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	n, err := f.Device.Read(bufs, sizes, offset)
 	for i := range n {
-		if sizes[i] > 0 && !f.filter.Allow(Outbound, bufs[i][offset:offset+sizes[i]]) {
+		if sizes[i] > 0 && !f.allow(Outbound, bufs[i][offset:offset+sizes[i]]) {
 			sizes[i] = 0
 		}
 	}
@@ -24,7 +25,7 @@ func (f filtered) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 func (f filtered) Write(bufs [][]byte, offset int) (int, error) {
 	kept := bufs[:0]
 	for _, b := range bufs {
-		if f.filter.Allow(Inbound, b[offset:]) {
+		if f.allow(Inbound, b[offset:]) {
 			kept = append(kept, b)
 		}
 	}
@@ -35,4 +36,12 @@ func (f filtered) Write(bufs [][]byte, offset int) (int, error) {
 		return 0, err
 	}
 	return len(bufs), nil
+}
+
+func (f filtered) allow(d Direction, packet []byte) bool {
+	r := f.filter.check(d, packet)
+	if r != pass {
+		f.log.note(d, r, packet)
+	}
+	return r == pass
 }

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"encoding/binary"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 type guard struct {
 	tun.Device
 	filter *Filter
+	log    *dropLog
 
 	addrs atomic.Pointer[map[[16]byte]struct{}]
 
@@ -35,8 +37,8 @@ type socketKey struct {
 	proto Proto
 }
 
-func newGuard(d tun.Device, f *Filter) *guard {
-	g := &guard{Device: d, filter: f, open: make(map[socketKey]int)}
+func newGuard(d tun.Device, f *Filter, log *slog.Logger) *guard {
+	g := &guard{Device: d, filter: f, log: &dropLog{log: log}, open: make(map[socketKey]int)}
 	g.setAddrs(nil)
 	return g
 }
@@ -91,7 +93,10 @@ func (g *guard) Write(bufs [][]byte, offset int) (int, error) {
 
 func (g *guard) allow(d Direction, packet []byte) bool {
 	if g.filter.rules.Load().role == RoleNode && !g.ours(d, packet) {
-		g.filter.drops[d][Closed].Add(1)
+		g.filter.count(d, Closed, packet)
+		if d == Inbound { // outbound it is the host's programs, that look for each other everywhere
+			g.log.note(d, Closed, packet)
+		}
 		return false
 	}
 	return true

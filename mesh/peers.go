@@ -80,7 +80,7 @@ func comparePrefixes(a, b netip.Prefix) int {
 // silently take over another's allowed IP.
 func normalizePeers(self PublicKey, peers []Peer) (map[PublicKey]Peer, error) {
 	byKey := make(map[PublicKey]Peer, len(peers))
-	owner := make(map[netip.Prefix]PublicKey)
+	var owned []ownedPrefix
 	for _, p := range peers {
 		p, err := p.normalize()
 		if err != nil {
@@ -94,13 +94,38 @@ func normalizePeers(self PublicKey, peers []Peer) (map[PublicKey]Peer, error) {
 		}
 		byKey[p.PublicKey] = p
 		for _, a := range p.AllowedIPs {
-			if other, taken := owner[a]; taken {
-				return nil, fmt.Errorf("%w: allowed IP %s belongs to both %s and %s", ErrPeers, a, other, p.PublicKey)
-			}
-			owner[a] = p.PublicKey
+			owned = append(owned, ownedPrefix{a, p.PublicKey})
 		}
 	}
+	if err := checkOverlaps(owned); err != nil {
+		return nil, err
+	}
 	return byKey, nil
+}
+
+type ownedPrefix struct {
+	netip.Prefix
+	owner PublicKey
+}
+
+// checkOverlaps refuses prefixes of which two peers have a part.
+func checkOverlaps(owned []ownedPrefix) error {
+	slices.SortFunc(owned, func(a, b ownedPrefix) int {
+		return cmp.Or(comparePrefixes(a.Prefix, b.Prefix), slices.Compare(a.owner[:], b.owner[:]))
+	})
+	var around []ownedPrefix // those that contain the last one, the widest first
+	for _, o := range owned {
+		for len(around) > 0 && !around[len(around)-1].Contains(o.Addr()) {
+			around = around[:len(around)-1]
+		}
+		for _, a := range around {
+			if a.owner != o.owner {
+				return fmt.Errorf("%w: allowed IP %s of %s overlaps %s of %s", ErrPeers, o.Prefix, o.owner, a.Prefix, a.owner)
+			}
+		}
+		around = append(around, o)
+	}
+	return nil
 }
 
 // diffPeers writes the UAPI commands that lead from one list to the other. New

@@ -21,6 +21,7 @@ import (
 // question or 2 for an answer, and three of zero; a sequence number of four bytes;
 // a random cookie of eight. The answer repeats both. An answer without the cookie
 // of a question under way is ignored, so nobody can pretend that a node lives.
+// 3 and 4 are the same with zeros behind them, up to the size that is probed.
 const ProbePort = 7380
 
 const (
@@ -34,6 +35,7 @@ const (
 const (
 	DefaultProbeEvery = 250 * time.Millisecond
 	DefaultDeadAfter  = 1250 * time.Millisecond
+	DefaultBigEvery   = 5 * time.Second
 	defaultWindow     = 8
 )
 
@@ -43,6 +45,8 @@ type ProberOptions struct {
 	Every     time.Duration  // zero: DefaultProbeEvery
 	DeadAfter time.Duration  // zero: DefaultDeadAfter
 	Window    int            // round trips of which the median is taken; zero: 8
+	MTU       int            // of the tunnel; zero: DefaultMTU
+	BigEvery  time.Duration  // between probes of the MTU's size; zero: DefaultBigEvery
 	Port      uint16         // of the targets; zero: ProbePort
 	Log       *slog.Logger   // nil: discards
 }
@@ -70,6 +74,9 @@ type target struct {
 	rtt       time.Duration
 	pending   []question // oldest first
 	probed    bool
+	sent      uint64
+	lost      uint64
+	mtu       mtu
 }
 
 type question struct {
@@ -95,8 +102,17 @@ func NewProber(o ProberOptions) (*Prober, error) {
 	if o.Port == 0 {
 		o.Port = ProbePort
 	}
+	if o.MTU == 0 {
+		o.MTU = DefaultMTU
+	}
+	if o.BigEvery == 0 {
+		o.BigEvery = DefaultBigEvery
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MTU < DefaultMTU || o.MTU > 9000 || o.BigEvery < o.Every {
+		return nil, fmt.Errorf("prober: MTU %d, large probes every %s: want %d to 9000, and no more often than small ones", o.MTU, o.BigEvery, DefaultMTU)
 	}
 	if o.Every < 0 || o.Window < 1 || o.DeadAfter <= o.Every {
 		return nil, fmt.Errorf("prober: every %s, dead after %s, window %d: want dead after more than one probe", o.Every, o.DeadAfter, o.Window)
@@ -180,11 +196,15 @@ func (p *Prober) Run(ctx context.Context) error {
 	})
 	tick := time.NewTicker(p.opt.Every)
 	defer tick.Stop()
+	big := time.NewTicker(p.opt.BigEvery)
+	defer big.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
 			p.probe(false)
+		case <-big.C:
+			p.probeBig()
 		case <-p.kick:
 			p.probe(true)
 		}
@@ -195,7 +215,7 @@ func (p *Prober) Run(ctx context.Context) error {
 
 // receive answers questions and takes answers. Other datagrams are ignored.
 func (p *Prober) receive(ctx context.Context) error {
-	buf := make([]byte, 64)
+	buf := make([]byte, p.opt.MTU)
 	for {
 		n, from, err := p.opt.Conn.ReadFrom(buf)
 		switch {
@@ -206,18 +226,26 @@ func (p *Prober) receive(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("receive probes: %w", err)
 		}
-		if n != probeLen || binary.BigEndian.Uint32(buf) != probeMagic {
+		if n < probeLen || binary.BigEndian.Uint32(buf) != probeMagic {
 			continue
 		}
-		switch binary.BigEndian.Uint32(buf[4:]) {
-		case probeQuestion:
-			binary.BigEndian.PutUint32(buf[4:], probeAnswer)
+		kind := binary.BigEndian.Uint32(buf[4:])
+		if big := kind == probeBigQuestion || kind == probeBigAnswer; big == (n == probeLen) {
+			continue
+		}
+		switch kind {
+		case probeQuestion, probeBigQuestion:
+			binary.BigEndian.PutUint32(buf[4:], kind+1<<24) // an answer's is one more
 			if _, err := p.opt.Conn.WriteTo(buf[:n], from); err != nil {
 				p.opt.Log.Debug("probe not answered", "from", from, "err", err)
 			}
 		case probeAnswer:
 			if u, ok := from.(*net.UDPAddr); ok {
 				p.answered(u.AddrPort(), binary.BigEndian.Uint32(buf[8:]), [8]byte(buf[12:probeLen]))
+			}
+		case probeBigAnswer:
+			if u, ok := from.(*net.UDPAddr); ok {
+				p.bigAnswered(u.AddrPort(), binary.BigEndian.Uint32(buf[8:]), [8]byte(buf[12:probeLen]), n+probeHeaders)
 			}
 		}
 	}
@@ -282,7 +310,10 @@ func (p *Prober) probe(onlyNew bool) {
 			p.announceLocked()
 		}
 		// What wasn't answered in twice the time of death never will be.
+		before := len(t.pending)
 		t.pending = slices.DeleteFunc(t.pending, func(q question) bool { return now.Sub(q.at) > 2*p.opt.DeadAfter })
+		t.lost += uint64(before - len(t.pending))
+		t.sent++
 		p.seq++
 		q := question{seq: p.seq, at: now}
 		_, _ = rand.Read(q.cookie[:]) // never fails

@@ -43,7 +43,7 @@ func newKernelTunnel(c Config) (*kernelTunnel, error) {
 		return nil, err
 	}
 	k := &kernelTunnel{
-		guard: newGuard(dev, c.Filter), rto: rtoBounds{c.MinRTO, c.MaxRTO},
+		guard: newGuard(dev, c.Filter, c.Log), rto: rtoBounds{c.MinRTO, c.MaxRTO},
 		addrs: make(map[netip.Addr]struct{}), routes: make(map[netip.Prefix]struct{}), open: make(map[*kernelSocket]struct{}),
 	}
 	if err := k.setup(c.MTU); err != nil {
