@@ -28,6 +28,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -81,9 +82,11 @@ type Options struct {
 	Fleet    Fleet    // nil: questions about the running mesh are unavailable
 	Local    Local    // nil: so are the other nodes' questions about this one
 	Enroller Enroller // nil: nodes can't join here
-	Version  string   // of respmesh
-	Node     string   // the node's name
-	Log      *slog.Logger
+	// Connect opens a stream to a database's gateway on this node, as a client of its would; nil: there is none.
+	Connect func(ctx context.Context, org, db string) (net.Conn, error)
+	Version string // of respmesh
+	Node    string // the node's name
+	Log     *slog.Logger
 }
 
 // Bounds.
@@ -102,6 +105,7 @@ type Server struct {
 	failures *failures
 	joins    *challenges
 	inFlight chan struct{}
+	streams  chan struct{} // those of connect, which last
 }
 
 // NewServer makes a server. It starts nothing and needs no Close.
@@ -123,6 +127,7 @@ func NewServer(opt Options) (*Server, error) {
 		failures: newFailures(),
 		joins:    joins,
 		inFlight: make(chan struct{}, maxInFlight),
+		streams:  make(chan struct{}, maxStreams),
 	}
 	for _, r := range routes() {
 		s.mux.Handle(r.method+" "+r.path, s.endpoint(r))

@@ -161,12 +161,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if in != nil {
 		req.Header.Set("Content-Type", contentJSON)
 	}
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
-	}
-	if c.agent != "" {
-		req.Header.Set("User-Agent", c.agent)
-	}
+	c.headers(req)
 	if rev, ok := ctx.Value(ifMatchKey{}).(uint64); ok && method != http.MethodGet {
 		req.Header.Set("If-Match", `"`+strconv.FormatUint(rev, 10)+`"`)
 	}
@@ -180,13 +175,28 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
+	return nil, c.refusal(resp)
+}
+
+// headers says who asks.
+func (c *Client) headers(req *http.Request) {
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if c.agent != "" {
+		req.Header.Set("User-Agent", c.agent)
+	}
+}
+
+// refusal reads the error of an answer that isn't the one asked for.
+func (c *Client) refusal(resp *http.Response) error {
 	defer resp.Body.Close()
 	raw, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	told := errorBody{}
 	if json.Unmarshal(raw, &told) != nil || told.Error == nil || told.Error.Message == "" {
-		return nil, &Error{Code: codeUnknown, Status: resp.StatusCode,
+		return &Error{Code: codeUnknown, Status: resp.StatusCode,
 			Message: fmt.Sprintf("%s answered %s, which isn't this API's answer; check the address", c.base, resp.Status)}
 	}
 	told.Error.Status = resp.StatusCode
-	return nil, told.Error
+	return told.Error
 }

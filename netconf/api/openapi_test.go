@@ -106,12 +106,14 @@ func (b *describer) operation(r route) object {
 	}
 	good := object{"description": "done"}
 	switch {
+	case r.upgrade:
+		good["description"] = "the connection is the stream"
 	case r.stream:
 		good["content"] = object{"application/octet-stream": object{"schema": object{"type": "string", "format": "binary"}}}
 	case r.out != nil:
 		good["content"] = object{contentJSON: object{"schema": b.schema(reflect.TypeOf(r.out), "")}}
 	}
-	if r.method == http.MethodGet || changes {
+	if r.method == http.MethodGet && !r.upgrade || changes {
 		good["headers"] = object{"ETag": object{"description": "the revision, in quotes", "schema": object{"type": "string"}}}
 	}
 	name := runtime.FuncForPC(reflect.ValueOf(r.handle).Pointer()).Name()

@@ -30,6 +30,7 @@ type route struct {
 	query        []param
 	created      bool // answers 201
 	stream       bool // writes the answer itself
+	upgrade      bool // and takes the connection: answers 101
 	doc          string
 }
 
@@ -37,6 +38,8 @@ func (r route) status() int {
 	switch {
 	case r.created:
 		return http.StatusCreated
+	case r.upgrade:
+		return http.StatusSwitchingProtocols
 	case r.out == nil && !r.stream:
 		return http.StatusNoContent
 	}
@@ -78,6 +81,8 @@ func routes() []route {
 		{method: post, path: db + "/reset", access: accessWrite, handle: resetDatabase, out: NewDatabase{}, doc: "Give the default user another password; the answer holds it, once"},
 		{method: get, path: db + "/status", access: accessRead, handle: databaseStatus, out: DatabaseStatus{}, doc: "Ask all nodes about a database"},
 		{method: post, path: db + "/explain", access: accessRead, handle: explain, in: ExplainRequest{}, out: Explanation{}, doc: "Say where a command would go, and why; it isn't executed"},
+		{method: get, path: db + "/connect", access: accessWrite, handle: connectDatabase, stream: true, upgrade: true,
+			doc: "Upgrade to " + connectProtocol + ": a byte stream to the database's gateway on this node, which asks for its password"},
 		{method: get, path: db + "/users", access: accessRead, handle: listUsers, out: Users{}, doc: "List the users beside the default one"},
 		{method: get, path: user, access: accessRead, handle: getUser, out: User{}, doc: "Get a user"},
 		{method: put, path: user, access: accessWrite, handle: putUser, in: UserRequest{}, out: NewUser{}, doc: "Make or replace a user; the answer holds a password that was made, once"},

@@ -17,9 +17,13 @@ import (
 func (s *Server) Handler(trust Trust) http.Handler {
 	browser := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		slots := s.inFlight
+		if upgrades(r) {
+			slots = s.streams
+		}
 		select {
-		case s.inFlight <- struct{}{}:
-			defer func() { <-s.inFlight }()
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
 		default:
 			s.fail(w, r, failf(CodeUnavailable, "too many requests at once; try again"))
 			return
