@@ -42,7 +42,7 @@ var rules = []struct {
 	{"proxy", []string{"resp", "proxy"}},
 	{"console", []string{"netconf=", "netconf/api"}},
 	{"node", []string{"resp", "mesh", "netconf", "store", "proxy", "console", "node"}},
-	{"cmd", []string{"node", "netconf=", "netconf/api", "netconf/etcd", "resp"}},
+	{"cmd", []string{"cmd", "node", "netconf=", "netconf/api", "netconf/etcd", "resp"}},
 	{"test", []string{"resp", "mesh", "netconf", "store", "proxy", "console", "node", "test"}},
 }
 
