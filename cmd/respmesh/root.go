@@ -32,8 +32,8 @@ primary, and all that passes between nodes passes through WireGuard.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return node.Usagef("%s; see %s --help", firstLine(err), cmd.CommandPath())
 	})
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newDev(), newVersion())
+	root.AddCommand(newDev(), newRedis(), newOrgs(), newRegions(), newNodes(), newToken(), newWireGuard(), newLatency(),
+		newExplain(), newControl(), newVersion(), newMan())
 	return root
 }
 

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"respmesh/netconf/api"
+	"respmesh/node"
+)
+
+func newExplain() *cobra.Command {
+	r := &remote{}
+	var region string
+	cmd := &cobra.Command{
+		Use:   "explain [FLAGS] DATABASE COMMAND [ARG ...]",
+		Short: "Say which node a command would go to, and why",
+		Long:  "Say which node a command would go to now, and why. The command isn't executed.",
+		Example: `  respmesh explain demo GET k
+  respmesh explain --region nrt demo SET k v`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return node.Usagef("%s is missing: %s", []string{"DATABASE", "COMMAND"}[len(args)], cmd.UseLine())
+			}
+			return nil
+		},
+		ValidArgsFunction: r.completeDatabases,
+		RunE: r.run(func(cmd *cobra.Command, c *api.Client, args []string) error {
+			db, err := r.database(cmd.Context(), c, args)
+			if err != nil {
+				return err
+			}
+			e, err := c.Explain(cmd.Context(), db.Org, db.Name, api.ExplainRequest{Args: args[1:], Region: region})
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return printJSON(cmd.OutOrStdout(), e)
+			}
+			name := e.Command
+			if name == "" {
+				name = "not known"
+			}
+			goesTo := "nowhere"
+			if e.Node != "" {
+				goesTo = e.Node + " in " + e.Region + " (" + millis(e.RTTMS) + ")"
+			}
+			return vertical(cmd.OutOrStdout(), [][2]string{
+				{"Database", e.Database}, {"Command", strings.ToUpper(name)}, {"Class", e.Class}, {"From", e.From},
+				{"Goes to", goesTo}, {"Route", e.Route}, {"Why", e.Reason},
+			})
+		}),
+	}
+	cmd.Flags().SetInterspersed(false) // what follows the command is its own, also if it begins with a dash
+	r.bind(cmd)
+	r.bindOrg(cmd)
+	cmd.Flags().StringVarP(&region, "region", "r", "", "of the node that the client is connected to (default: the one that answers)")
+	_ = cmd.RegisterFlagCompletionFunc("region", r.completeRegions)
+	return cmd
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"respmesh/netconf/api"
+)
+
+func newNodes() *cobra.Command {
+	r := &remote{}
+	return r.bind(family("nodes", "List, drain and remove nodes", "A node is one respmesh process in a region. A new one joins with: respmesh server --join (see respmesh token create --scope node).",
+		nodesList(r), nodesDrain(r), nodesUndrain(r), nodesRemove(r)))
+}
+
+func nodesList(r *remote) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List the nodes", Args: noArgs,
+		RunE: r.run(func(cmd *cobra.Command, c *api.Client, _ []string) error {
+			nodes, err := c.Nodes(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return printJSON(cmd.OutOrStdout(), nonNil(nodes))
+			}
+			var rows [][]string
+			for _, n := range nodes {
+				rows = append(rows, []string{n.Name, n.Region, nodeState(n), n.Address, n.Endpoint, n.Tunnel, n.Version, timestamp(n.Since)})
+			}
+			return table(cmd.OutOrStdout(), []string{"NAME", "REGION", "STATE", "ADDRESS", "ENDPOINT", "TUNNEL", "VERSION", "SINCE"}, rows)
+		}),
+	}
+}
+
+func nodeState(n api.Node) string {
+	switch {
+	case !n.Online:
+		return "away"
+	case n.Draining:
+		return "draining"
+	}
+	return "online"
+}
+
+func nodesDrain(r *remote) *cobra.Command {
+	return &cobra.Command{
+		Use: "drain NAME", Short: "Take no new sessions on a node and hand its primaries over", Args: exactly("NAME"), ValidArgsFunction: r.completeNodes,
+		Long: `Take no new sessions on a node, end those that it has as they become idle, and hand over the databases of which it is the primary.
+Drain a node before you stop it for an upgrade; undrain it afterwards.`,
+		RunE: r.run(func(cmd *cobra.Command, c *api.Client, args []string) error {
+			n, err := c.DrainNode(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return printJSON(cmd.OutOrStdout(), n)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Node %s takes no new sessions and hands its primaries over.\n\nUndo: respmesh nodes undrain %s\n", n.Name, n.Name)
+			return err
+		}),
+	}
+}
+
+func nodesUndrain(r *remote) *cobra.Command {
+	return &cobra.Command{
+		Use: "undrain NAME", Short: "Take new sessions on a node again", Args: exactly("NAME"), ValidArgsFunction: r.completeNodes,
+		RunE: r.run(func(cmd *cobra.Command, c *api.Client, args []string) error {
+			n, err := c.UndrainNode(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return printJSON(cmd.OutOrStdout(), n)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Node %s takes new sessions again.\n", n.Name)
+			return err
+		}),
+	}
+}
+
+func nodesRemove(r *remote) *cobra.Command {
+	var yes, force bool
+	cmd := &cobra.Command{
+		Use: "remove NAME", Aliases: []string{"rm"}, Short: "Remove a node that is drained or away", Args: exactly("NAME"), ValidArgsFunction: r.completeNodes,
+		RunE: r.run(func(cmd *cobra.Command, c *api.Client, args []string) error {
+			if err := confirm(cmd.Context(), yes, args[0], "removes node "+args[0]+" from the mesh"); err != nil {
+				return err
+			}
+			if err := c.DeleteNode(cmd.Context(), args[0], force); err != nil {
+				return err
+			}
+			return r.said(cmd, "removed", args[0], "Node "+args[0]+" was removed: the others don't let it in any more.")
+		}),
+	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
+	cmd.Flags().BoolVar(&force, "force", false, "also if it is online and not drained")
+	return cmd
+}

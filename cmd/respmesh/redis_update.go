@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"respmesh/netconf/api"
+	"respmesh/node"
+)
+
+func redisUpdate(r *remote) *cobra.Command {
+	var s settings
+	var region string
+	cmd := &cobra.Command{
+		Use:   "update [DATABASE]",
+		Short: "Change a database without downtime",
+		Long: `Change the read regions, plan, eviction, limits or engine of a database. Clients go on.
+--replica-regions replaces the whole list; --no-replicas clears it.`,
+		Example: `  respmesh redis update cart --replica-regions ams,nrt,syd
+  respmesh redis update cart --plan 1gb --enable-eviction`,
+		Args: atMost(1, "one database"), ValidArgsFunction: r.completeDatabases,
+		RunE: r.run(func(cmd *cobra.Command, c *api.Client, args []string) error {
+			if err := s.check(); err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			if !s.any() && !interactive() && region == "" {
+				return node.Usagef("nothing to change: give --replica-regions, --no-replicas, --plan, --enable-eviction or another flag; see %s --help", cmd.CommandPath())
+			}
+			db, err := r.database(ctx, c, args)
+			if err != nil {
+				return err
+			}
+			if region != "" && region != db.Primary {
+				return node.Usagef("--region: the primary region of %s is %s and can't be changed; create another database in %s and copy the data", db.Name, db.Primary, region)
+			}
+			if !s.any() && region == "" {
+				if err := askForUpdate(ctx, c, &s, db); err != nil {
+					return err
+				}
+			}
+			patch, err := s.patch(db)
+			if err != nil {
+				return err
+			}
+			changed, err := c.UpdateDatabase(ctx, db.Org, db.Name, patch)
+			if err != nil {
+				return err
+			}
+			var waited error
+			if !s.detach {
+				added := slices.DeleteFunc(slices.Clone(changed.ReadRegions), func(region string) bool { return slices.Contains(db.ReadRegions, region) })
+				waited = waitInSync(ctx, c, changed, added, newProgress(cmd.ErrOrStderr()))
+			}
+			if r.json {
+				err = printJSON(cmd.OutOrStdout(), changed)
+			} else {
+				err = printUpdated(cmd, db, changed)
+			}
+			return errors.Join(err, waited)
+		}),
+	}
+	r.bindOrg(cmd)
+	s.bind(cmd, r)
+	cmd.Flags().StringVarP(&region, "region", "r", "", "")
+	_ = cmd.Flags().MarkHidden("region") // known so that the answer can say why not
+	return cmd
+}
+
+// any tells whether a flag says what to change.
+func (s *settings) any() bool {
+	return slices.ContainsFunc([]string{"replica-regions", "no-replicas", "plan", "enable-eviction", "disable-eviction", "near", "max-lag",
+		"min-replicas", "max-memory", "engine"}, s.changed)
+}
+
+// patch is what the flags change.
+func (s *settings) patch(db api.Database) (in api.DatabasePatch, err error) {
+	if s.replicasSet {
+		if slices.Contains(s.replicas, db.Primary) {
+			return in, node.Usagef("--replica-regions: %s is the primary region, which has a copy anyway", db.Primary)
+		}
+		regions := nonNil(s.replicas)
+		in.ReadRegions = &regions
+	}
+	if s.plan != "" {
+		in.Plan = &s.plan
+	}
+	if s.evict || s.keep {
+		in.Eviction = &s.evict
+	}
+	if s.changed("near") {
+		d := api.Duration(s.near)
+		in.Near = &d
+	}
+	if s.changed("max-lag") {
+		d := api.Duration(s.maxLag)
+		in.MaxLag = &d
+	}
+	if s.changed("min-replicas") {
+		in.MinReplicas = &s.minReplicas
+	}
+	if s.changed("max-memory") {
+		n, err := s.memory()
+		if err != nil {
+			return in, err
+		}
+		in.MaxMemory = &n
+	}
+	if s.changed("engine") {
+		in.Engine, err = s.engineOf()
+	}
+	return in, err
+}
+
+// askForUpdate asks for what is changed most.
+func askForUpdate(ctx context.Context, c *api.Client, s *settings, db api.Database) error {
+	choices, err := regionChoices(ctx, c)
+	if err != nil {
+		return err
+	}
+	choices = slices.DeleteFunc(choices, func(c choice) bool { return c.value == db.Primary })
+	if len(choices) > 0 {
+		s.replicas, s.replicasSet = slices.Clone(db.ReadRegions), true
+		if err := askSome(ctx, &s.replicas, "Read regions (space chooses, enter ends)", choices); err != nil {
+			return err
+		}
+	}
+	var policy string
+	if err := askPolicy(ctx, &policy); err != nil {
+		return err
+	}
+	s.evict, s.keep = policy == "yes", policy == "no"
+	return nil
+}
+
+func printUpdated(cmd *cobra.Command, before, after api.Database) error {
+	w := cmd.OutOrStdout()
+	var rows [][]string
+	change := func(what, from, to string) {
+		if from != to {
+			rows = append(rows, []string{what, from, to})
+		}
+	}
+	change("read regions", strings.Join(before.ReadRegions, ", "), strings.Join(after.ReadRegions, ", "))
+	change("plan", before.Plan, after.Plan)
+	change("eviction", onOff(before.Eviction), onOff(after.Eviction))
+	change("near", before.Near.String(), after.Near.String())
+	change("max lag", before.MaxLag.String(), after.MaxLag.String())
+	change("min replicas", fmt.Sprint(before.MinReplicas), fmt.Sprint(after.MinReplicas))
+	change("memory limit", limit(before.MaxMemory), limit(after.MaxMemory))
+	change("engine", strings.TrimSpace(before.Engine.Kind+" "+before.Engine.URL), strings.TrimSpace(after.Engine.Kind+" "+after.Engine.URL))
+	if len(rows) == 0 {
+		_, err := fmt.Fprintf(w, "Database %s of org %s is as you want it already.\n", after.Name, after.Org)
+		return err
+	}
+	fmt.Fprintf(w, "Database %s of org %s was changed.\n\n", after.Name, after.Org)
+	return table(w, []string{"WHAT", "WAS", "IS"}, rows)
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
