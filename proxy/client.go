@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -52,11 +53,15 @@ func client(s *session, w *work, args [][]byte) {
 		s.replyMode(w, args[2])
 	case "getredir":
 		w.out = frame.AppendInt(w.out, -1) // tracking is off
-	case "tracking", "trackinginfo", "caching", "pause", "unpause", "unblock":
-		w.error("ERR CLIENT " + strings.ToUpper(sub) + " is not supported by this node")
+	case "pause":
+		clientPause(s, w, args)
+	case "unpause":
+		clientUnpause(s, w)
+	case "unblock":
+		clientUnblock(s, w, args)
 	case "help":
 		w.out = frame.AppendArray(w.out, 1)
-		w.out = frame.AppendSimple(w.out, "CLIENT GETNAME|ID|INFO|KILL|LIST|NO-EVICT|NO-TOUCH|REPLY|SETINFO|SETNAME")
+		w.out = frame.AppendSimple(w.out, "CLIENT CACHING|GETNAME|GETREDIR|ID|INFO|KILL|LIST|NO-EVICT|NO-TOUCH|PAUSE|REPLY|SETINFO|SETNAME|TRACKING|TRACKINGINFO|UNBLOCK|UNPAUSE")
 	default:
 		w.error(command.UnknownError(args))
 	}
@@ -129,6 +134,18 @@ func (s *session) userName() string {
 	return defaultUser
 }
 
+// flags are the session's in CLIENT LIST.
+func (s *session) flags() string {
+	f := ""
+	if s.listens.Load() > 0 {
+		f += "P"
+	}
+	if s.waits.Load() != nil {
+		f += "b"
+	}
+	return cmp.Or(f, "N")
+}
+
 // describe is the session's line in CLIENT LIST.
 func (s *session) describe(now time.Time) string {
 	s.mu.Lock()
@@ -139,22 +156,19 @@ func (s *session) describe(now time.Time) string {
 		cmd = c.Name
 	}
 	idle := now.Sub(time.Unix(0, s.lastActive.Load()))
-	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=-1 name=%s age=%d idle=%d flags=N db=%d sub=0 psub=0 multi=-1 "+
+	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=-1 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=0 multi=-1 "+
 		"omem=%d cmd=%s user=%s resp=%d lib-name=%s lib-ver=%s\n", s.id, s.conn.RemoteAddr(), s.conn.LocalAddr(), name,
-		int(now.Sub(s.since).Seconds()), int(idle.Seconds()), s.seenDB.Load(), s.out.untaken(), cmd, s.userName(), s.seenProto.Load(), libName, libVer)
+		int(now.Sub(s.since).Seconds()), int(idle.Seconds()), s.flags(), s.seenDB.Load(), s.listens.Load(), s.out.untaken(), cmd, s.userName(), s.seenProto.Load(), libName, libVer)
 }
 
 func (s *session) list(w *work, args [][]byte) {
 	var ids []int64
+	kind := ""
 	switch {
 	case len(args) == 2:
 	case len(args) == 4 && equalFold(args[2], "type"):
-		if !equalFold(args[3], "normal") {
-			if !equalFold(args[3], "master") && !equalFold(args[3], "replica") && !equalFold(args[3], "pubsub") {
-				w.error("ERR Unknown client type '" + string(args[3]) + "'")
-				return
-			}
-			w.out = frame.AppendVerbatim(w.out, "txt", "", s.proto)
+		if kind = strings.ToLower(string(args[3])); kind != "normal" && kind != "pubsub" && kind != "master" && kind != "replica" && kind != "slave" {
+			w.error("ERR Unknown client type '" + printableName(args[3]) + "'")
 			return
 		}
 	case len(args) > 3 && equalFold(args[2], "id"):
@@ -175,7 +189,9 @@ func (s *session) list(w *work, args [][]byte) {
 	var b strings.Builder
 	now := time.Now()
 	for _, o := range all {
-		if ids == nil || slices.Contains(ids, o.id) {
+		listens := o.listens.Load() > 0
+		fits := kind == "" || kind == "pubsub" && listens || kind == "normal" && !listens
+		if fits && (ids == nil || slices.Contains(ids, o.id)) {
 			b.WriteString(o.describe(now))
 		}
 	}
@@ -209,9 +225,20 @@ func (s *session) killOthers(w *work, args [][]byte) {
 		case "laddr":
 			matches = append(matches, func(o *session) bool { return o.conn.LocalAddr().String() == value })
 		case "user":
+			if s.users.byName[value] == nil {
+				w.error("ERR No such user '" + printableName(args[i+1]) + "'")
+				return
+			}
 			matches = append(matches, func(o *session) bool { return o.userName() == value })
 		case "type":
-			matches = append(matches, func(*session) bool { return strings.EqualFold(value, "normal") })
+			kind := strings.ToLower(value)
+			if kind != "normal" && kind != "pubsub" && kind != "master" && kind != "replica" && kind != "slave" {
+				w.error("ERR Unknown client type '" + printableName(args[i+1]) + "'")
+				return
+			}
+			matches = append(matches, func(o *session) bool {
+				return kind == "pubsub" && o.listens.Load() > 0 || kind == "normal" && o.listens.Load() == 0
+			})
 		case "skipme":
 			skipMe = strings.EqualFold(value, "yes")
 		default:

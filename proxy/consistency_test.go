@@ -335,7 +335,7 @@ func TestAbandonedDialIsNoFailure(t *testing.T) {
 	c.send("SUBSCRIBE ch")
 	<-dialled
 	c.conn.Close()
-	other.want("CLIENT KILL TYPE normal", "1")
+	other.want("CLIENT KILL TYPE pubsub", "1")
 	eventually(t, "session gone", func() bool { return g.Status().Sessions == 1 })
 	mu.Lock()
 	slow = false

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"respmesh/resp/command"
@@ -200,16 +201,29 @@ func (s *session) blockHere(w *work, req *command.Request) {
 	defer s.untie()
 	ctx, cancel := context.WithCancel(s.ctx)
 	stop := s.watch(cancel)
+	var told atomic.Int32 // 0: no; 1: not to wait any more; 2: with an error
+	s.waits.Store(&waiting{end: func(asError bool) { told.Store(1 + b2i(asError)); cancel() }})
 	out := s.sc.Do(ctx, nil, []command.Request{held})
+	s.waits.Store(nil)
 	gone := stop()
 	cancel()
 	if gone {
 		s.leave = true
 		return
 	}
+	if how := told.Load(); how > 0 && nothing(out) {
+		out = unblocked(nil, &held, how == 2, s.proto)
+	}
 	if !s.silent() {
 		w.out = append(w.out, out...)
 	}
+}
+
+func b2i(b bool) int32 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // clone copies a request out of the reader's buffer.
@@ -239,6 +253,7 @@ type deadliner interface{ SetReadDeadline(time.Time) error }
 type watcher struct {
 	r    *frame.Reader
 	conn deadliner
+	more func(buffered []byte) // if set: is shown what has come
 }
 
 func (w *watcher) start(gone func(), draining func() bool) (stop func() bool) {
@@ -248,6 +263,9 @@ func (w *watcher) start(gone func(), draining func() bool) (stop func() bool) {
 		for len(w.r.Buffered()) < watchAhead {
 			err := w.r.Fill()
 			if err == nil {
+				if w.more != nil {
+					w.more(w.r.Buffered())
+				}
 				continue
 			}
 			select {

@@ -44,6 +44,9 @@ type Gateway struct {
 	listeners map[net.Listener]struct{}
 	closed    bool
 	running   sync.WaitGroup // sessions
+	monitors  map[*session]struct{}
+	monitored atomic.Int32 // len(monitors)
+	paused    atomic.Pointer[pause]
 	draining  atomic.Bool
 	nextID    atomic.Int64
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"respmesh/resp/command"
@@ -100,6 +102,7 @@ type served struct {
 
 	store  Store
 	sc     StoreConn
+	proto  int     // that the link began with
 	out    *output // pinned only: pushes come between replies
 	replid string  // position that the other side was told last
 	offset int64
@@ -164,6 +167,7 @@ func (l *served) refuse(text string) { l.conn.Write(frame.AppendError(nil, text)
 func (l *served) link(protoArg, dbArg, mode string) {
 	proto, err1 := strconv.Atoi(protoArg)
 	db, err2 := strconv.Atoi(dbArg)
+	l.proto = proto
 	pinned := mode == "pinned"
 	if err := errors.Join(err1, err2); err != nil || proto != 2 && proto != 3 || !pinned && mode != "shared" {
 		l.refuse("ERR malformed RESPMESH LINK")
@@ -216,6 +220,8 @@ func (l *served) batch() error {
 		}
 		req.Spec = command.Lookup(req.Args)
 		switch {
+		case req.Spec == nil && equalFold(req.Args[0], "respmesh") && len(req.Args) == 3 && equalFold(req.Args[1], "unblock"):
+			// came too late for what it was meant for
 		case req.Spec == nil && equalFold(req.Args[0], "respmesh"):
 			l.execute()
 			l.reply = appendStatus(l.reply, l.store) // STATUS is all that may come here
@@ -252,6 +258,11 @@ func oneLine(s string) string { return strings.NewReplacer("\r", " ", "\n", " ")
 // special executes what a pinned link does beyond batches: waiting, and subscribing.
 func (l *served) special(req *command.Request) bool {
 	e := l.ls.table.of(req.Spec)
+	if e.is(traitHello) && len(req.Args) > 1 {
+		if n, ok := frame.ParseInt(req.Args[1]); ok && (n == 2 || n == 3) {
+			l.proto = int(n)
+		}
+	}
 	switch {
 	case e.is(traitSubscribe | traitUnsubscribe):
 		held := clone(req)
@@ -272,10 +283,27 @@ func (l *served) special(req *command.Request) bool {
 		defer l.ls.wait(l)()
 		ctx, cancel := context.WithCancel(l.ctx)
 		defer cancel()
-		stop := (&watcher{r: l.r, conn: l.conn}).start(cancel, func() bool { return false })
+		watch := &watcher{r: l.r, conn: l.conn}
+		var told atomic.Int32 // as in blockHere
+		watch.more = func(b []byte) {
+			switch {
+			case bytes.HasPrefix(b, unblockTimeout):
+				told.Store(1)
+			case bytes.HasPrefix(b, unblockError):
+				told.Store(2)
+			default:
+				return
+			}
+			cancel()
+		}
+		watch.more(l.r.Buffered())
+		stop := watch.start(cancel, func() bool { return false })
+		from := len(l.reply)
 		l.reply = l.sc.Do(ctx, l.reply, []command.Request{held})
 		if stop() {
 			l.cancel()
+		} else if how := told.Load(); how > 0 && nothing(l.reply[from:]) {
+			l.reply = unblocked(l.reply[:from], &held, how == 2, l.proto)
 		}
 	default:
 		return false
@@ -372,3 +400,9 @@ func parseStatus(raw []byte) (st status, ok bool) {
 	})
 	return st, true
 }
+
+// What CLIENT UNBLOCK sends after the command that waits: it is the next that comes.
+var (
+	unblockTimeout = frame.AppendCommandString(nil, "RESPMESH", "UNBLOCK", "TIMEOUT")
+	unblockError   = frame.AppendCommandString(nil, "RESPMESH", "UNBLOCK", "ERROR")
+)

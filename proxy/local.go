@@ -16,6 +16,7 @@ func selfFuncs() map[string]selfFunc {
 		"readonly":  func(s *session, w *work, _ [][]byte) { s.mode = readAny; w.ok() },
 		"readwrite": func(s *session, w *work, _ [][]byte) { s.mode = readPrimary; w.ok() },
 		"client":    client,
+		"monitor":   monitor,
 	}
 	for _, name := range []string{"caching", "getname", "getredir", "help", "id", "info", "kill", "list", "no-evict",
 		"pause", "reply", "setname", "tracking", "trackinginfo", "unblock", "unpause"} {
@@ -149,10 +150,11 @@ func selectDB(s *session, w *work, args [][]byte) {
 }
 
 func reset(s *session, w *work, _ [][]byte) {
+	s.unmonitor()
 	s.tx.pin.discard()
 	s.tx = tx{}
 	s.sub.close()
-	s.listens.Store(false)
+	s.listens.Store(0)
 	s.closeStore()
 	s.untie()
 	s.setProto(2)

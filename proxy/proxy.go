@@ -60,7 +60,7 @@ type Store interface {
 }
 
 // StoreConn executes commands in order and appends one reply each. A blocking command blocks until it is ready, its
-// time-out is over or ctx ends.
+// time-out is over or ctx ends; then it takes nothing, and neither it nor what comes after it is answered.
 type StoreConn interface {
 	Do(ctx context.Context, dst []byte, reqs []command.Request) []byte
 	Close() error

@@ -184,7 +184,9 @@ func (s *session) exclusive(w *work, req *command.Request, c class, t trait, d d
 	s.kick()
 	if watch {
 		stop := s.watch(func() { l.close(errClosing) })
+		s.waits.Store(&waiting{end: func(asError bool) { l.unblock(asError) }})
 		s.settle()
+		s.waits.Store(nil)
 		s.leave = stop() || s.leave
 	} else {
 		s.settle()
@@ -196,6 +198,16 @@ func (s *session) exclusive(w *work, req *command.Request, c class, t trait, d d
 	case own:
 		l.whenIdle(s.g.givePinned)
 	}
+}
+
+// unblock tells the command that waits on the other side of a link not to. Whether it has taken something at this
+// moment is decided there.
+func (l *link) unblock(asError bool) {
+	how := "TIMEOUT"
+	if asError {
+		how = "ERROR"
+	}
+	l.sendBare(frame.AppendCommandString(nil, "RESPMESH", "UNBLOCK", how)) // on a lost link nothing waits
 }
 
 // replica sends a read to the nearest replica that is known to be as far as it must.

@@ -46,7 +46,7 @@ func TestRoute(t *testing.T) {
 		{"replica", "NOSUCH x", plain, "primary a"},
 		{"replica", "SUBSCRIBE c", plain, "local b"},
 		{"replica", "PUBSUB CHANNELS", plain, "local b"},
-		{"replica", "MONITOR", plain, "local b"},
+		{"replica", "MONITOR", plain, "self b"},
 		{"replica", "MULTI", plain, "pinned a"},
 		{"replica", "WATCH k", plain, "pinned a"},
 		{"replica", "BLPOP k 0", plain, "pinned a"},

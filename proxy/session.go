@@ -35,6 +35,8 @@ type session struct {
 	closing bool // after what was answered
 	leave   bool // at once
 
+	monitors bool // MONITOR
+
 	// using is held while the session is at work: while it isn't, SetStore may close sc.
 	using sync.Mutex
 	tied  atomic.Pointer[ownStore] // where the session has what can't be moved; nil: nowhere
@@ -57,7 +59,8 @@ type session struct {
 	libVer  string
 
 	who        atomic.Pointer[account] // user, for others
-	listens    atomic.Bool             // has subscriptions
+	listens    atomic.Int32            // subscriptions
+	waits      atomic.Pointer[waiting] // in a store
 	seenDB     atomic.Int32
 	seenProto  atomic.Int32
 	lastCmd    atomic.Pointer[command.Spec]
@@ -121,6 +124,11 @@ func (s *session) rest(d time.Duration) {
 	if d <= 0 {
 		return
 	}
+	s.restUntil(d, nil)
+}
+
+// restUntil is rest, unless ended is closed first.
+func (s *session) restUntil(d time.Duration, ended <-chan struct{}) {
 	s.kick()
 	s.using.Unlock()
 	defer s.using.Lock()
@@ -128,6 +136,7 @@ func (s *session) rest(d time.Duration) {
 	defer t.Stop()
 	select {
 	case <-t.C:
+	case <-ended:
 	case <-s.ctx.Done():
 	}
 }
@@ -169,6 +178,7 @@ func (s *session) end() {
 		s.out.finish(5 * time.Second)
 	}
 	s.cancel()
+	s.unmonitor()
 	s.tx.pin.discard()
 	s.sub.close()
 	s.using.Lock()
@@ -265,6 +275,12 @@ func (s *session) handle(w *work, req *command.Request) {
 	}
 	if s.user != nil && !s.user.free && !s.allowed(w, req, e) {
 		return
+	}
+	if s.g.paused.Load() != nil {
+		s.heed(w, req, e)
+	}
+	if s.g.monitored.Load() > 0 {
+		s.show(req, e)
 	}
 	if s.sub.restricts(s, e, req.Spec) {
 		s.execute(w)

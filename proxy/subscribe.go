@@ -85,7 +85,7 @@ func (s *session) subscribeHere(w *work, req *command.Request, t trait) {
 	w.out = s.sc.Do(s.ctx, w.out, []command.Request{*req})
 	if n, ok := confirmed(w.out[from:]); ok {
 		s.sub.n = n
-		s.listens.Store(n > 0)
+		s.listens.Store(int32(n))
 	}
 	s.untie()
 	if t&traitSubscribe != 0 {
@@ -128,7 +128,7 @@ func (s *session) subscribeRemote(w *work, req *command.Request, t trait, d deci
 		return
 	}
 	s.sub.note(req, t)
-	s.listens.Store(s.sub.n > 0)
+	s.listens.Store(int32(s.sub.n))
 	if s.sub.remote.sendBare(req.Raw) != nil {
 		s.leave = true
 		return

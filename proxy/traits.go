@@ -32,7 +32,7 @@ const (
 	traitDiscard                       //
 	traitWatch                         //
 	traitUnwatch                       //
-	traitHere                          // asks about this node's own store (PUBSUB, MONITOR)
+	traitHere                          // asks about this node's own store (PUBSUB)
 	traitNoKeys                        // changes no key although it isn't a read (PUBLISH)
 	traitSelect                        //
 	traitCached                        // runs what only the primary may have been given (EVALSHA_RO)
@@ -138,7 +138,7 @@ func traitsOf(s *command.Spec) trait {
 	case "evalsha_ro":
 		return traitCached | traitScript
 	case "monitor":
-		return traitHere | traitNoTx
+		return traitNoTx
 	case "client|reply":
 		return traitNoTx
 	case "wait", "waitaof":

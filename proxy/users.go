@@ -127,7 +127,7 @@ func (g *Gateway) setUsers(s *Settings) {
 			continue
 		}
 		is := now.byName[was.Name]
-		if is == nil || !is.rules.Enabled() || o.listens.Load() && is.Rules != was.Rules {
+		if is == nil || !is.rules.Enabled() || o.listens.Load() > 0 && is.Rules != was.Rules {
 			o.kill(cutUser)
 		}
 	}
