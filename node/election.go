@@ -1,0 +1,422 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"respmesh/netconf"
+)
+
+// Which node of the primary's region takes a database's writes is decided by a lease: the control plane keeps, per
+// database, who holds it and in which term. The rules:
+//
+//   - Who holds the lease leads, until the moment from which on another might hold it (claim.until): then it fences
+//     itself, whatever it knows of the others.
+//   - With control out of reach at that moment it goes on if it is the only node of the region, since nobody else could
+//     take over; or as long as all other nodes of the region promise not to take over (hold).
+//   - Everybody else follows the node that holds it, or held it last.
+//   - When nobody holds it, the node that held it last takes it at once. Another one may if it was in the stream of the
+//     last term, and no other such node that can be asked has more of it.
+//
+// A node that finds itself replaced becomes a replica: what it had written beyond its successor's history is counted and
+// logged by the store, and never merged.
+
+// leases is what elections need of the control plane.
+type leases interface {
+	// Claim makes this node the primary if no other node is and the record is still the one seen. The node that is the
+	// primary may claim again.
+	Claim(ctx context.Context, db string, seen netconf.Primary) (claim, error)
+}
+
+// claim is a lease on a database.
+type claim struct {
+	term int64
+	// until is when the lease may be over: another node can take over from then on. It moves on as the lease is renewed;
+	// it is in the past for good once the lease was lost. Nil is a lead without a lease.
+	until func() time.Time
+}
+
+// electable is what an election decides about: the database's copy on this node.
+type electable interface {
+	// lead makes the copy take writes. While it does so already, a new term is cheap.
+	lead(ctx context.Context, term int64) error
+	// follow makes the copy a replica of the node that leads in a term. The same node and term again is cheap.
+	follow(ctx context.Context, node string, term int64) error
+	// fence refuses writes from now on; those on their way get no good answer any more. It doesn't block.
+	fence()
+	standing() standing
+}
+
+// standing is a copy's claim to lead.
+type standing struct {
+	Replid string `json:"replid"`
+	Offset int64  `json:"offset"`
+	Term   int64  `json:"term"` // the last in which it led, or had all of the leader's data; 0: none
+}
+
+const (
+	// claimAgain is how long a candidate waits before it looks again at who is further.
+	claimAgain = 250 * time.Millisecond
+	// tieBreak is how long equals leave the lease to the first by name.
+	tieBreak = time.Second
+	// askTimeout bounds a question to another candidate. One that doesn't answer in that time doesn't count.
+	askTimeout = 700 * time.Millisecond
+	// holdFor is how long a node promises not to take over; who asked counts from before its question.
+	holdFor = 4 * time.Second
+	// askBefore is how long before the end of its lease a node asks for promises. Leases are renewed long before.
+	askBefore = time.Second
+	// retryRole is when a change of role that failed is tried again.
+	retryRole = time.Second
+)
+
+// election is one database's on one node. One goroutine runs it.
+type election struct {
+	db     string // ID
+	self   string
+	region string
+	leases leases // nil: no elections, the topology says who leads
+	copy   electable
+	// ask gives the standing of the copy on another node.
+	ask func(ctx context.Context, node string) (standing, error)
+	// hold asks another node for the promise not to take over.
+	hold func(ctx context.Context, node string) (time.Duration, error)
+	// drained tells that this node is to give up what it holds, and takes nothing.
+	drained func() bool
+	log     *slog.Logger
+
+	vacant time.Time // since when nobody holds the lease
+
+	mu        sync.Mutex
+	leading   claim       // term 0: it doesn't lead
+	heldUntil time.Time   // by the others' promises
+	claiming  bool        // a claim is on its way, or was successful
+	promised  time.Time   // this node claims nothing before
+	guard     *time.Timer // fences when the time is over
+}
+
+// run follows the topology until ctx ends. What stirs it makes it look again.
+func (e *election) run(ctx context.Context, source Source, stir <-chan struct{}) {
+	defer e.stopGuard()
+	for {
+		t, changed := source.Current()
+		var again <-chan time.Time
+		if wait := e.step(ctx, t); wait > 0 {
+			again = time.After(wait)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-again:
+		case <-stir:
+		}
+	}
+}
+
+// step does what the topology asks for now, and says after which time to look again at the latest; 0: with the next
+// topology.
+func (e *election) step(ctx context.Context, t *netconf.Topology) time.Duration {
+	db, ok := t.DatabaseByID(e.db)
+	if !ok {
+		return 0
+	}
+	record := t.Live.Primaries[e.db]
+	if e.leases == nil || db.Primary != e.region {
+		return e.appointed(ctx, t, db, record)
+	}
+	if e.current().term > 0 {
+		if again, leads := e.stay(ctx, t, record); leads {
+			return again
+		}
+	}
+	if record.Held && record.Node != e.self {
+		e.vacant = time.Time{}
+		return e.follow(ctx, record)
+	}
+	return e.candidate(ctx, t, record)
+}
+
+// appointed is the way without an election: in other regions, and where there is no control plane.
+func (e *election) appointed(ctx context.Context, t *netconf.Topology, db netconf.Database, record netconf.Primary) time.Duration {
+	primary, ok := t.Primary(db)
+	switch {
+	case !ok:
+		e.resign()
+		return 0
+	case primary.Name != e.self:
+		e.resign()
+		return e.follow(ctx, netconf.Primary{Node: primary.Name, Term: record.Term})
+	}
+	return e.lead(ctx, claim{term: max(record.Term, 1)})
+}
+
+// stay tells whether this node may go on leading, and fences it if not.
+func (e *election) stay(ctx context.Context, t *netconf.Topology, record netconf.Primary) (time.Duration, bool) {
+	c := e.current()
+	left := time.Until(c.over())
+	switch {
+	case record.Term > c.term && record.Node != e.self, e.drained():
+		e.log.Info("gives up the lead", "term", c.term, "successor", record.Node, "successorTerm", record.Term)
+		e.resign()
+		return 0, false
+	case left > askBefore:
+		e.extend(time.Time{})
+		return left - askBefore, true
+	}
+	// The lease is over, or about to be. As long as nobody else can have it, go on, and try to have it again.
+	until := e.promises(ctx, t)
+	if !until.After(time.Now()) {
+		if left = time.Until(c.over()); left > 0 {
+			return left, true // renewed meanwhile, or soon over
+		}
+		e.log.Warn("fences itself: its lease is over", "term", c.term)
+		e.resign()
+		return 0, false
+	}
+	e.extend(until)
+	if again := e.claim(ctx, record); e.current().leased() {
+		return again, true
+	}
+	return min(time.Until(until)/2, retryRole), true
+}
+
+// promises asks all other nodes of the region not to take over. Where there is none, nobody can.
+func (e *election) promises(ctx context.Context, t *netconf.Topology) time.Time {
+	until := time.Now().Add(holdFor)
+	for _, other := range t.NodesIn(e.region) {
+		if other.Name == e.self {
+			continue
+		}
+		asked := time.Now()
+		ask, cancel := context.WithTimeout(ctx, askTimeout)
+		d, err := e.hold(ask, other.Name)
+		cancel()
+		if err != nil {
+			e.log.Warn("control is out of reach, and another candidate doesn't promise to hold still", "candidate", other.Name, "err", err)
+			return time.Time{}
+		}
+		if h := asked.Add(d); h.Before(until) {
+			until = h
+		}
+	}
+	return until
+}
+
+// promise is the other side of promises: unless this node leads or is about to, it claims nothing for some time.
+func (e *election) promise() (time.Duration, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.claiming {
+		return 0, false
+	}
+	e.promised = time.Now().Add(holdFor)
+	return holdFor, true
+}
+
+// candidate takes the lease, or waits for one that should have it.
+func (e *election) candidate(ctx context.Context, t *netconf.Topology, record netconf.Primary) time.Duration {
+	if e.vacant.IsZero() {
+		e.vacant = time.Now()
+	}
+	if e.drained() {
+		return claimAgain
+	}
+	if record.Node != e.self && !e.eligible(ctx, t, record) {
+		if record.Node != "" {
+			e.follow(ctx, record) // it may come back
+		}
+		return claimAgain
+	}
+	again := e.claim(ctx, record)
+	if e.current().term == 0 && record.Node == e.self {
+		// It led last and can't get the lease: control may be away for long, and this node may just have been started.
+		if until := e.promises(ctx, t); until.After(time.Now()) {
+			e.log.Warn("leads without the control plane", "term", record.Term)
+			e.extend(until)
+			return cmp.Or(e.lead(ctx, claim{term: max(record.Term, 1)}), retryRole)
+		}
+	}
+	return again
+}
+
+// claim takes the lease and leads, if it gets it.
+func (e *election) claim(ctx context.Context, record netconf.Primary) time.Duration {
+	if record.Held && record.Node != e.self || !e.beginClaim() {
+		return claimAgain
+	}
+	bounded, cancel := context.WithTimeout(ctx, askBefore)
+	c, err := e.leases.Claim(bounded, e.db, record)
+	cancel()
+	if err != nil {
+		e.endClaim()
+		if ctx.Err() == nil {
+			e.log.Info("can't claim the lead", "err", err)
+		}
+		return claimAgain
+	}
+	e.vacant = time.Time{}
+	e.log.Info("leads", "term", c.term)
+	return e.lead(ctx, c)
+}
+
+// eligible tells whether this node may take over from the last one to hold the lease.
+func (e *election) eligible(ctx context.Context, t *netconf.Topology, record netconf.Primary) bool {
+	own := e.copy.standing()
+	if record.Node != "" && own.Term != record.Term {
+		return false // it hasn't all that was acknowledged in the last term
+	}
+	late := time.Since(e.vacant) > tieBreak
+	for _, other := range t.NodesIn(e.region) {
+		_, alive := t.Live.Nodes[other.Name]
+		if other.Name == e.self || other.Draining || !alive {
+			continue
+		}
+		ask, cancel := context.WithTimeout(ctx, askTimeout)
+		its, err := e.ask(ask, other.Name)
+		cancel()
+		switch {
+		case err != nil || its.Term < own.Term:
+		case its.Term > own.Term, its.Replid == own.Replid && its.Offset > own.Offset:
+			e.log.Info("leaves the lead to a copy that is further", "candidate", other.Name, "offset", its.Offset, "own", own.Offset)
+			return false
+		case its.Replid == own.Replid && its.Offset < own.Offset:
+		case other.Name < e.self && !late:
+			return false
+		}
+	}
+	return true
+}
+
+// lead makes the copy lead. From before it does, the guard watches the end of the lease.
+func (e *election) lead(ctx context.Context, c claim) time.Duration {
+	e.mu.Lock()
+	e.leading, e.claiming = c, true
+	if c.leased() {
+		e.heldUntil = time.Time{}
+	}
+	e.watch()
+	e.mu.Unlock()
+	if err := e.copy.lead(ctx, c.term); err != nil {
+		if ctx.Err() == nil {
+			e.log.Error("can't lead", "term", c.term, "err", err)
+		}
+		return retryRole
+	}
+	if e.current().term == 0 {
+		e.copy.fence() // the guard was faster
+		return claimAgain
+	}
+	if c.until == nil {
+		return 0
+	}
+	return max(time.Until(c.until())-askBefore, time.Millisecond)
+}
+
+func (e *election) follow(ctx context.Context, record netconf.Primary) time.Duration {
+	if err := e.copy.follow(ctx, record.Node, record.Term); err != nil {
+		if ctx.Err() == nil {
+			e.log.Error("can't follow the primary", "primary", record.Node, "err", err)
+		}
+		return retryRole
+	}
+	return 0
+}
+
+// resign stops taking writes at once.
+func (e *election) resign() {
+	e.mu.Lock()
+	leading := e.leading.term != 0
+	e.leading, e.heldUntil, e.claiming = claim{}, time.Time{}, false
+	e.mu.Unlock()
+	if leading {
+		e.copy.fence()
+	}
+}
+
+func (e *election) beginClaim() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.promised.After(time.Now()) && e.leading.term == 0 {
+		return false
+	}
+	e.claiming = true
+	return true
+}
+
+func (e *election) endClaim() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.claiming = e.leading.term != 0
+}
+
+func (e *election) current() claim {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.leading
+}
+
+// extend sets until when the others' promises hold; zero: the lease alone counts.
+func (e *election) extend(until time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.heldUntil = until
+}
+
+// over is the end of the lease as it is known now.
+func (c claim) over() time.Time {
+	if c.until == nil {
+		return time.Time{}
+	}
+	return c.until()
+}
+
+// leased tells a lead with a lease from one by promises.
+func (c claim) leased() bool { return c.until != nil && c.until().After(time.Now()) }
+
+// watch arms the guard: whatever the goroutine of the election waits for, at the end of the lease the copy is fenced.
+// Called with mu held.
+func (e *election) watch() {
+	if e.leases == nil || e.guard != nil {
+		return
+	}
+	e.guard = time.AfterFunc(e.end(), e.check)
+}
+
+// end is how long this node may lead, as known now. Called with mu held.
+func (e *election) end() time.Duration {
+	until := e.leading.over()
+	if e.heldUntil.After(until) {
+		until = e.heldUntil
+	}
+	return time.Until(until)
+}
+
+// check is the guard.
+func (e *election) check() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.guard == nil || e.leading.term == 0 {
+		e.guard = nil
+		return
+	}
+	left := e.end()
+	if left > 0 {
+		e.guard.Reset(left)
+		return
+	}
+	e.guard = nil
+	e.leading, e.heldUntil, e.claiming = claim{}, time.Time{}, false
+	e.copy.fence()
+}
+
+func (e *election) stopGuard() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.guard != nil {
+		e.guard.Stop()
+		e.guard = nil
+	}
+}
