@@ -25,6 +25,9 @@ type database struct {
 	gateway *proxy.Gateway
 	store   *store // nil: no copy here
 
+	election   *election // nil: no copy here
+	rate, sync rate
+
 	closeOnce sync.Once
 	closeErr  error
 	wg        sync.WaitGroup

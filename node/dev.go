@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +16,7 @@ import (
 	"respmesh/mesh"
 	"respmesh/mesh/wan"
 	"respmesh/netconf"
+	"respmesh/netconf/api"
 	"respmesh/proxy"
 	"respmesh/store/aof"
 )
@@ -27,20 +27,21 @@ const readyTimeout = 30 * time.Second
 // Dev is several nodes in one process: each with its own key, UDP socket, TCP stack, gateway and store. They meet
 // only by UDP, through a relay that delays packets as the distance between their regions would.
 type Dev struct {
-	opts     DevOptions
-	data     string
-	keep     bool     // the data directory is the user's
-	lock     *os.File // held in it
-	fsync    aof.Policy
-	started  time.Time
-	registry *netconf.Registry
-	relay    *wan.Relay
+	opts    DevOptions
+	data    string
+	keep    bool     // the data directory is the user's
+	lock    *os.File // held in it
+	fsync   aof.Policy
+	started time.Time
+	control *control
+	relay   *wan.Relay
 	// endpoints is where a node (first) finds another (second): a socket of the relay. Constant once connected.
 	endpoints map[[2]string]netip.AddrPort
 	nodes     []*Node          // in the order of opts.Regions
 	resp      [][]net.Listener // per region, until its gateway takes them
 	addrs     []string         // per region: where Redis clients connect
 	admin     *admin
+	fleets    []*api.MeshFleet
 	tun       *mesh.TUN
 	metrics   *prometheus.Registry
 
@@ -74,7 +75,7 @@ func StartDev(ctx context.Context, o DevOptions) (_ *Dev, err error) {
 	if err := d.openNodes(); err != nil {
 		return nil, err
 	}
-	if err := d.describe(); err != nil {
+	if err := d.describe(ctx); err != nil {
 		return nil, err
 	}
 	if err := d.connect(ctx); err != nil {
@@ -89,7 +90,7 @@ func StartDev(ctx context.Context, o DevOptions) (_ *Dev, err error) {
 		return nil, err
 	}
 	if o.TUN {
-		if d.tun, err = joinHost(d); err != nil {
+		if d.tun, err = joinHost(ctx, d); err != nil {
 			return nil, err
 		}
 	}
@@ -113,23 +114,11 @@ func (d *Dev) openData() (err error) {
 		d.data, err = os.MkdirTemp("", "respmesh-dev-")
 	}
 	if err == nil && d.keep {
-		err = d.lockData()
+		d.lock, err = lockDir(d.data, "--data")
 	}
 	var usage *UsageError
 	if err != nil && !errors.As(err, &usage) {
 		return fmt.Errorf("data directory: %w", err)
-	}
-	return err
-}
-
-// lockData keeps a second process from writing to the same files. The lock goes with the process, however that ends.
-func (d *Dev) lockData() (err error) {
-	if d.lock, err = os.OpenFile(filepath.Join(d.data, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return err
-	}
-	err = syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return Usagef("--data: %s is in use by another respmesh", d.data)
 	}
 	return err
 }
@@ -186,7 +175,11 @@ func (d *Dev) connect(ctx context.Context) error {
 		}
 	}
 	for _, n := range d.nodes {
-		if err := n.Start(ctx, d.registry); err != nil {
+		session, err := d.control.enter(ctx, n)
+		if err != nil {
+			return err
+		}
+		if err := n.Start(ctx, d.control.registry, session); err != nil {
 			return err
 		}
 	}
@@ -276,7 +269,13 @@ func (d *Dev) Close(ctx context.Context) error {
 			}
 			return nil
 		})
+		for _, f := range d.fleets {
+			errs = append(errs, f.Close())
+		}
 		errs = append(errs, each(d.nodes, (*Node).Close))
+		if d.control != nil {
+			errs = append(errs, d.control.close())
+		}
 		if d.admin != nil {
 			errs = append(errs, d.admin.close())
 		}

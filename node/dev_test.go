@@ -116,8 +116,9 @@ func TestDevRefusesOtherDatabasesData(t *testing.T) {
 	o := options(t)
 	closeDev(t, startDev(t, o))
 	for name, change := range map[string]func(*DevOptions){
-		"another name":    func(o *DevOptions) { o.Name = "other" },
-		"another primary": func(o *DevOptions) { o.Primary = "nrt" },
+		"another primary":     func(o *DevOptions) { o.Primary = "nrt" },
+		"without its region":  func(o *DevOptions) { o.Regions = []string{"ams", "nrt"} },
+		"its region and name": func(o *DevOptions) { o.Regions, o.Name = []string{"ams", "nrt"}, "other" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := o

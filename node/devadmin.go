@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"net"
@@ -8,11 +9,11 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"respmesh/console"
+	"respmesh/netconf/api"
 )
 
 // admin is the HTTP side of `dev`: the console, metrics, health, and the switches of the WAN. It listens on
@@ -40,7 +41,12 @@ func (d *Dev) startAdmin() error {
 	if err := d.metrics.Register(newCollector(d.nodes)); err != nil {
 		return err
 	}
+	server, err := d.serveAPI()
+	if err != nil {
+		return err
+	}
 	mux := http.NewServeMux()
+	mux.Handle("/v1/", server.Handler(api.TrustLoopback))
 	mux.Handle("/", console.Handler(console.Options{
 		Status:  d.status,
 		Metrics: promhttp.HandlerFor(d.metrics, promhttp.HandlerOpts{}),
@@ -50,13 +56,42 @@ func (d *Dev) startAdmin() error {
 	mux.HandleFunc("GET /wan", d.serveWAN)
 	mux.HandleFunc("POST /wan/cut", d.switchWAN(func(node string) { d.relay.Cut(node) }))
 	mux.HandleFunc("POST /wan/heal", d.switchWAN(func(node string) { d.relay.Heal(node) }))
-	d.admin.serve(loopbackOnly(mux))
+	d.admin.serve(loopbackOnly(mux), nil)
 	return nil
 }
 
-func (a *admin) serve(h http.Handler) {
-	a.server = &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+// serveAPI makes the control API of all nodes. Each serves it to the others; the first one's is the one on loopback.
+func (d *Dev) serveAPI() (*api.Server, error) {
+	var first *api.Server
+	for _, n := range d.nodes {
+		fleet, err := n.fleet(d.control)
+		if err != nil {
+			return nil, err
+		}
+		d.fleets = append(d.fleets, fleet)
+		server, err := api.NewServer(api.Options{
+			Control: d.control.registry, Fleet: fleet, Local: (*local)(n), Version: d.opts.Version, Node: n.opts.Name, Log: d.opts.Log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		if err := n.serveAPI(server); err != nil {
+			return nil, err
+		}
+		if first == nil {
+			first = server
+		}
+	}
+	return first, nil
+}
+
+// serve answers on all listeners, with TLS if it is given.
+func (a *admin) serve(h http.Handler, secure *tls.Config) {
+	a.server = api.HTTPServer(h, nil)
 	for _, l := range a.listeners {
+		if secure != nil {
+			l = tls.NewListener(l, secure)
+		}
 		a.wg.Go(func() {
 			if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				a.failed <- err

@@ -49,7 +49,7 @@ func (r DevRegion) Host() (host, port string) {
 
 // Ready describes what runs.
 func (d *Dev) Ready() DevReady {
-	topology, _ := d.registry.Current()
+	topology, _ := d.control.registry.Current()
 	db, _ := topology.Database(d.opts.Org, d.opts.Name)
 	ready := DevReady{
 		Ready: true, Admin: d.admin.url,

@@ -13,6 +13,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,11 +21,13 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"respmesh/mesh"
 	"respmesh/netconf"
 	"respmesh/netconf/dns"
+	"respmesh/netconf/etcd"
 	"respmesh/proxy"
 	"respmesh/resp/frame"
 	"respmesh/store/aof"
@@ -43,7 +46,8 @@ type Options struct {
 	Region string
 	Key    mesh.PrivateKey
 	Listen netip.AddrPort // WireGuard's UDP address; port 0 takes a free one
-	// Endpoint says where another node's WireGuard is reached from here.
+	Tunnel mesh.Tunnel    // "": userspace
+	// Endpoint says where another node's WireGuard is reached from here; nil: where the topology says.
 	Endpoint func(node string) netip.AddrPort
 	// Local gives further listeners for a database's Redis clients, beside its service address. The node closes them.
 	Local   func(db netconf.Database) []net.Listener
@@ -61,19 +65,25 @@ type Source interface {
 
 // Node is one respmesh process in a region.
 type Node struct {
-	opts   Options
-	device *mesh.Device
-	filter *mesh.Filter
-	log    *slog.Logger
+	opts    Options
+	device  *mesh.Device
+	filter  *mesh.Filter
+	log     *slog.Logger
+	started time.Time
 
 	// Set by Start, then constant.
-	source Source
-	infra  netip.Addr
-	prober *mesh.Prober
-	links  *proxy.LinkServer
-	dns    *dns.Server
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	source  Source
+	leases  leases // nil: the topology says who leads
+	session *etcd.Session
+	others  *candidates
+	infra   netip.Addr
+	prober  *mesh.Prober
+	links   *proxy.LinkServer
+	dns     *dns.Server
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	leaving atomic.Bool // gives up what it leads, and takes nothing
 
 	mu        sync.Mutex
 	databases map[databaseKey]*database
@@ -92,13 +102,15 @@ func New(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	device, err := mesh.New(mesh.Config{PrivateKey: o.Key, Listen: o.Listen, Filter: filter, Log: o.Log})
+	device, err := mesh.Open(mesh.Config{
+		PrivateKey: o.Key, Listen: o.Listen, Tunnel: cmp.Or(o.Tunnel, mesh.TunnelUserspace), Filter: filter, Log: o.Log,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", o.Name, err)
 	}
 	return &Node{
 		opts: o, device: device, filter: filter, log: o.Log,
-		databases: make(map[databaseKey]*database), resolvers: make(map[netip.Addr]bool),
+		started: time.Now(), databases: make(map[databaseKey]*database), resolvers: make(map[netip.Addr]bool),
 	}, nil
 }
 
@@ -108,15 +120,20 @@ func (n *Node) WireGuard() netip.AddrPort { return n.device.ListenPort() }
 // PublicKey is what the other nodes know this one by.
 func (n *Node) PublicKey() mesh.PublicKey { return n.device.PublicKey() }
 
-// Start follows the topology, which must contain the node. When it returns the first revision has been applied.
-func (n *Node) Start(ctx context.Context, source Source) error {
+// Start follows the topology, which must contain the node. When it returns the first revision has been applied. The session
+// is for elections; without one the topology says who leads.
+func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) error {
 	topology, changed := source.Current()
 	self, ok := topology.Node(n.opts.Name)
 	if !ok {
 		return fmt.Errorf("node %s isn't in the topology", n.opts.Name)
 	}
-	n.source, n.infra = source, self.Addr
+	n.source, n.infra, n.others = source, self.Addr, newCandidates(n)
+	if session != nil {
+		n.session, n.leases = session, sessionLeases{session}
+	}
 	ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	n.ctx = ctx
 	if err := n.device.SetAddrs([]netip.Addr{n.infra}); err != nil {
 		return fmt.Errorf("node %s: %w", n.opts.Name, err)
 	}
@@ -156,6 +173,9 @@ func (n *Node) serveMesh(ctx context.Context) error {
 			n.log.Error("link server stopped", "err", err)
 		}
 	})
+	if err := n.serveCandidates(ctx); err != nil {
+		return err
+	}
 	n.dns, err = dns.New(dns.Options{
 		Source: n.source, Region: n.opts.Region, Healthy: n.healthy, RTT: n.regionRTT, Log: n.log,
 	})
@@ -188,7 +208,11 @@ func (n *Node) apply(ctx context.Context, t *netconf.Topology) error {
 		return err
 	}
 	n.prober.SetTargets(n.probeTargets(t))
-	return errors.Join(n.serveResolvers(t), n.reconcileDatabases(ctx, t))
+	err := errors.Join(n.serveResolvers(t), n.reconcileDatabases(ctx, t))
+	if n.session != nil {
+		_ = n.session.Report(n.live(t.Revision)) // a session that has ended says nothing more
+	}
+	return err
 }
 
 // wanted derives what the device should be from the topology.
@@ -212,9 +236,11 @@ func (n *Node) wanted(t *netconf.Topology) (mesh.FilterRules, []netip.Addr, []me
 			n.log.Error("node left out of the mesh", "peer", other.Name, "err", err)
 			continue
 		}
-		peers = append(peers, mesh.Peer{
-			PublicKey: key, Endpoint: n.opts.Endpoint(other.Name), AllowedIPs: hostRoutes(other.Addr),
-		})
+		peer := mesh.Peer{PublicKey: key, Host: other.Endpoint, AllowedIPs: hostRoutes(other.Addr)}
+		if n.opts.Endpoint != nil {
+			peer.Endpoint, peer.Host = n.opts.Endpoint(other.Name), ""
+		}
+		peers = append(peers, peer)
 	}
 	for _, p := range t.PeersIn(n.opts.Region) {
 		key, err := mesh.ParsePublicKey(p.Key)
@@ -297,6 +323,15 @@ func (n *Node) database(org, name string) *database {
 	return n.databases[databaseKey{org, name}]
 }
 
+func (n *Node) databaseByID(id string) *database {
+	for _, db := range n.all() {
+		if db.conf.ID == id {
+			return db
+		}
+	}
+	return nil
+}
+
 // all lists the databases that run here.
 func (n *Node) all() []*database {
 	n.mu.Lock()
@@ -353,6 +388,33 @@ func (n *Node) endLostWaits(ctx context.Context) {
 	}
 }
 
+// HandOver gives what this node leads to other nodes of its region, where there are any that have all of it.
+func (n *Node) HandOver(ctx context.Context) {
+	n.leaving.Store(true)
+	_ = each(n.all(), func(db *database) error {
+		db.handOver(ctx)
+		return nil
+	})
+}
+
+// Healthy is nil when the node serves all databases of the topology, and what it holds of them can be read.
+func (n *Node) Healthy() error {
+	if n.leaving.Load() {
+		return errors.New("the node is ending")
+	}
+	topology, _ := n.source.Current()
+	for _, conf := range topology.Databases {
+		db := n.database(conf.Org, conf.Name)
+		if db == nil {
+			return fmt.Errorf("database %s/%s isn't served", conf.Org, conf.Name)
+		}
+		if store := db.copy(); store != nil && !store.State().Usable {
+			return fmt.Errorf("database %s/%s: %s", conf.Org, conf.Name, store.State().Reason)
+		}
+	}
+	return nil
+}
+
 // Drain ends the sessions of Redis clients gracefully, within ctx. The mesh goes on, so that other nodes can drain
 // too.
 func (n *Node) Drain(ctx context.Context) error {
@@ -373,6 +435,9 @@ func (n *Node) Close() error {
 	err = errors.Join(err, each(n.all(), (*database).close))
 	if n.dns != nil {
 		err = errors.Join(err, n.dns.Close())
+	}
+	if n.others != nil {
+		n.others.close()
 	}
 	err = errors.Join(err, n.device.Close())
 	n.wg.Wait()

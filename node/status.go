@@ -12,7 +12,7 @@ import (
 
 // status is what the console shows of all nodes.
 func (d *Dev) status() console.Status {
-	topology, _ := d.registry.Current()
+	topology, _ := d.control.registry.Current()
 	s := console.Status{Version: d.opts.Version, Revision: topology.Revision, Uptime: time.Since(d.started)}
 	for _, db := range topology.Databases {
 		shown := console.Database{

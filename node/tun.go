@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -23,20 +24,20 @@ func checkTUN() error {
 
 // joinHost makes this host a peer in the primary's region: it reaches that region's node by UDP on loopback, as an
 // app's VM there would.
-func joinHost(d *Dev) (*mesh.TUN, error) {
+func joinHost(ctx context.Context, d *Dev) (*mesh.TUN, error) {
 	key, err := mesh.NewPrivateKey()
 	if err != nil {
 		return nil, err
 	}
 	var peer netconf.Peer
-	err = d.registry.Update(func(draft *netconf.Draft) (err error) {
+	_, err = d.control.registry.Update(ctx, "dev", func(draft *netconf.Draft) (err error) {
 		peer, err = draft.AddPeer(netconf.Peer{Org: d.opts.Org, Name: hostName, Region: d.opts.Primary, Key: key.Public().String()})
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	topology, _ := d.registry.Current()
+	topology, _ := d.control.registry.Current()
 	org, _ := topology.Org(d.opts.Org)
 	node := d.primaryNode()
 	filter, err := mesh.NewFilter(mesh.FilterRules{Role: mesh.RolePeer, Orgs: []netip.Prefix{org.Prefix}})

@@ -1,0 +1,104 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"respmesh/netconf"
+	"respmesh/netconf/etcd"
+)
+
+// control is a process's way to the control plane: etcd in this process or elsewhere, and the state that is kept there.
+type control struct {
+	member   *etcd.Member // nil: other nodes carry it
+	client   *clientv3.Client
+	registry *etcd.Registry
+}
+
+// embedControl starts a control plane of one member that only this process reaches.
+func embedControl(ctx context.Context, dir string, temporary bool, log *slog.Logger) (_ *control, err error) {
+	c := &control{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.close())
+		}
+	}()
+	if c.member, err = etcd.StartMember(ctx, etcd.MemberOptions{Dir: dir, Temporary: temporary, Log: log}); err != nil {
+		return nil, err
+	}
+	if c.client, err = etcd.NewClient(etcd.ClientOptions{Endpoints: c.member.Endpoints()}); err != nil {
+		return nil, err
+	}
+	if err = c.open(ctx, "", log); err != nil {
+		return nil, err
+	}
+	return c, c.init(ctx)
+}
+
+// open reads the state and follows it. A node that has a snapshot starts without the control plane, too.
+func (c *control) open(ctx context.Context, snapshot string, log *slog.Logger) (err error) {
+	c.registry, err = etcd.Open(ctx, etcd.Options{Client: c.client, Snapshot: snapshot, Log: log})
+	return err
+}
+
+// init makes the first state, if there is none.
+func (c *control) init(ctx context.Context) error {
+	if t, _ := c.registry.Current(); t.Revision > 0 {
+		return nil
+	}
+	return c.registry.Init(ctx, "init")
+}
+
+// close ends what there is, the member last.
+func (c *control) close() error {
+	var errs []error
+	if c.registry != nil {
+		errs = append(errs, c.registry.Close())
+	}
+	if c.client != nil {
+		if err := c.client.Close(); !errors.Is(err, context.Canceled) {
+			errs = append(errs, err)
+		}
+	}
+	if c.member != nil {
+		errs = append(errs, c.member.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// sessionLeases are a node's leases in the control plane.
+type sessionLeases struct{ session *etcd.Session }
+
+// Claim implements leases.
+func (l sessionLeases) Claim(ctx context.Context, db string, seen netconf.Primary) (claim, error) {
+	term, err := l.session.Claim(ctx, db, seen)
+	if err != nil {
+		return claim{}, err
+	}
+	return claim{term: term, until: func() time.Time {
+		if l.session.Claims()[db] != term || !l.session.Running() {
+			return time.Time{}
+		}
+		return l.session.Deadline()
+	}}, nil
+}
+
+// live is what this node says of itself.
+func (n *Node) live(revision uint64) netconf.NodeLive {
+	return netconf.NodeLive{Since: n.started.UTC().Truncate(time.Second), Version: n.opts.Version, Tunnel: string(n.device.Kind()), Revision: revision}
+}
+
+// enter makes the node known as live, with the leases that its elections need.
+func (c *control) enter(ctx context.Context, n *Node) (*etcd.Session, error) {
+	t, _ := c.registry.Current()
+	session, err := c.registry.NewSession(ctx, n.opts.Name, n.live(t.Revision))
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w", n.opts.Name, err)
+	}
+	return session, nil
+}

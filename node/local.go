@@ -1,0 +1,114 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"respmesh/netconf/api"
+	"respmesh/store/psync"
+)
+
+// local is what the control API asks of the node that it runs on.
+type local Node
+
+// errNotServed is the answer for a database that the node hasn't heard of, or couldn't start.
+var errNotServed = errors.New("the node doesn't serve the database; its log says why")
+
+// DatabaseStatus implements api.Local.
+func (l *local) DatabaseStatus(_ context.Context, org, name string) (api.NodeDatabaseStatus, error) {
+	n := (*Node)(l)
+	db := n.database(org, name)
+	if db == nil {
+		return api.NodeDatabaseStatus{}, errNotServed
+	}
+	return db.status(), nil
+}
+
+// Explain implements api.Local.
+func (l *local) Explain(_ context.Context, org, name string, args []string) (api.Explanation, error) {
+	n := (*Node)(l)
+	db := n.database(org, name)
+	if db == nil {
+		return api.Explanation{}, errNotServed
+	}
+	x := db.gateway.Explain(args...)
+	return api.Explanation{
+		Command: x.Command, Class: x.Class, From: n.opts.Name, Route: x.Route, Node: x.Node, Region: x.Region,
+		RTTMS: millis(x.RTT), Reason: x.Reason, Database: org + "/" + name,
+	}, nil
+}
+
+// Latency implements api.Local.
+func (l *local) Latency(context.Context) ([]api.LatencyRow, error) {
+	n := (*Node)(l)
+	topology, _ := n.source.Current()
+	seen := make(map[string]bool)
+	var rows []api.LatencyRow
+	for _, other := range topology.Nodes {
+		if other.Region == n.opts.Region || seen[other.Region] {
+			continue
+		}
+		seen[other.Region] = true
+		rtt, ok := n.regionRTT(other.Region)
+		rows = append(rows, api.LatencyRow{From: n.opts.Region, To: other.Region, RTTMS: millis(rtt), Known: ok})
+	}
+	return rows, nil
+}
+
+// status is what the node knows of the database.
+func (db *database) status() api.NodeDatabaseStatus {
+	gateway := db.gateway.Status()
+	s := api.NodeDatabaseStatus{
+		Node: db.node.opts.Name, Region: db.node.opts.Region, Role: api.RoleNone, State: api.StateReady,
+		Sessions: int64(gateway.Sessions), ReadsFrom: gateway.ReadsFrom,
+		Commands: db.rate.perSecond(time.Now(), gateway.Commands),
+	}
+	if gateway.PrimaryReachable {
+		s.RTTMS = millis(gateway.PrimaryRTT)
+	} else {
+		s.State, s.Error = api.StateStale, "the primary can't be reached"
+	}
+	store := db.copy()
+	if store == nil {
+		return s
+	}
+	info := store.engine.Info()
+	st := store.standing()
+	s.Replid, s.Offset, s.Term = st.Replid, st.Offset, st.Term
+	s.Keys, s.Memory = int64(info.Keys), info.Memory
+	state := store.State()
+	if state.Primary {
+		s.Role, s.State, s.Error = api.RolePrimary, api.StateReady, ""
+		return s
+	}
+	s.Role = api.RoleReplica
+	s.LagMS = -1
+	if r, ok := store.following(); ok {
+		db.replicaStatus(&s, r)
+	} else {
+		s.State, s.Error = api.StateWaiting, state.Reason
+	}
+	return s
+}
+
+func (db *database) replicaStatus(s *api.NodeDatabaseStatus, r psync.ReplicaState) {
+	if !r.LastHeard.IsZero() {
+		s.LagMS = millis(time.Since(r.LastHeard))
+	}
+	switch r.Phase {
+	case psync.Online:
+		s.State, s.Error = api.StateReady, ""
+	case psync.Syncing:
+		s.State, s.Sync = api.StateSyncing, &api.Sync{Bytes: r.Received, Total: r.Total, Rate: db.sync.perSecond(time.Now(), uint64(r.Received))}
+	case psync.Broken:
+		s.State, s.Error = api.StateBroken, fmt.Sprint(r.Err)
+	default:
+		if s.State = api.StateStale; s.Error == "" {
+			s.Error = "not connected to the primary"
+		}
+	}
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

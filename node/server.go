@@ -1,0 +1,285 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"respmesh/console"
+	"respmesh/mesh"
+	"respmesh/netconf"
+	"respmesh/netconf/api"
+	"respmesh/proxy"
+	"respmesh/store/aof"
+)
+
+// Server is one node on a host of its own: its device, its way to the control plane, and its API.
+//
+// Its data directory holds who it is (node.json), its keys, the last state of the mesh (topology.json), the data of its
+// databases, and on members of the control plane that plane's data. Everything in it is the node's alone: mode 0700.
+type Server struct {
+	opts    ServerOptions
+	id      *identity
+	lock    *os.File
+	started time.Time
+	node    *Node
+	keys    *serverKeys
+	control *control
+	relays  []*relay
+	fleet   *api.MeshFleet
+	admin   *admin
+	public  *admin
+	metrics *prometheus.Registry
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// ServerReady says what runs.
+type ServerReady struct {
+	Ready     bool   `json:"ready"`
+	Node      string `json:"node"`
+	Region    string `json:"region"`
+	Tunnel    string `json:"tunnel"`
+	WireGuard string `json:"wireguard"`
+	Address   string `json:"address"` // inside the mesh
+	API       string `json:"api"`
+	Public    string `json:"public,omitempty"` // the API for other hosts
+	Pin       string `json:"pin,omitempty"`
+	// AdminTokenFile is set where a mesh was made.
+	AdminTokenFile string `json:"admin_token_file,omitempty"`
+}
+
+// Files of the data directory.
+const (
+	wireguardKeyName = "wireguard.key"
+	topologyName     = "topology.json"
+	controlDir       = "control"
+	databasesDir     = "databases"
+	adminTokenName   = "admin.token"
+)
+
+// StartServer starts the node. Mistakes in the options are UsageErrors.
+func StartServer(ctx context.Context, o ServerOptions) (_ *Server, err error) {
+	if err := os.MkdirAll(o.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	s := &Server{started: time.Now(), metrics: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close(ctx))
+		}
+	}()
+	if s.lock, err = lockDir(o.Data, "--data"); err != nil {
+		return nil, err
+	}
+	if s.id, err = loadIdentity(o.Data); err != nil {
+		return nil, err
+	}
+	if err := o.check(s.id); err != nil {
+		return nil, err
+	}
+	s.opts = o
+	if s.admin, err = listenAdmin(o.HTTP); err != nil {
+		return nil, err
+	}
+	if o.API != "" {
+		if s.public, err = listenPublic(o.API); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.openNode(); err != nil {
+		return nil, err
+	}
+	if err := s.belong(ctx); err != nil {
+		return nil, err
+	}
+	return s, s.run(ctx)
+}
+
+// openNode opens the WireGuard device with the node's own key.
+func (s *Server) openNode() error {
+	metrics, err := proxy.NewMetrics(s.metrics)
+	if err != nil {
+		return err
+	}
+	key, err := mesh.LoadOrCreateKey(s.path(wireguardKeyName))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.path(databasesDir), 0o700); err != nil {
+		return err
+	}
+	fsync := aof.EverySec
+	if s.opts.AppendFsync != "" {
+		fsync, _ = aof.ParsePolicy(s.opts.AppendFsync) // checked
+	}
+	s.node, err = New(Options{
+		Name: s.opts.Name, Region: s.opts.Region, Key: key, Listen: s.opts.WireGuard, Tunnel: mesh.Tunnel(s.opts.Tunnel),
+		Data: s.path(databasesDir), Fsync: fsync, Version: s.opts.Version, Metrics: metrics, Log: s.opts.Log,
+	})
+	return err
+}
+
+func (s *Server) path(name string) string { return filepath.Join(s.opts.Data, name) }
+
+// belong gives the node its place in a mesh, and a way to the control plane. What --init and --join make is written down
+// before it is used, so that a crash in between is mended by the same command.
+func (s *Server) belong(ctx context.Context) error {
+	switch {
+	case s.id != nil:
+	case s.opts.Init:
+		return s.found(ctx)
+	default:
+		if err := s.join(ctx); err != nil {
+			return err
+		}
+	}
+	return s.openControl(ctx)
+}
+
+// meet makes the node's device what a topology says, so that the control plane can be reached before it is followed.
+func (s *Server) meet(t *netconf.Topology) error {
+	self, ok := t.Node(s.opts.Name)
+	if !ok {
+		return fmt.Errorf("node %s isn't in the mesh any more: it was removed; to enter again, give another --data and --join", s.opts.Name)
+	}
+	s.node.infra = self.Addr
+	rules, addrs, peers := s.node.wanted(t)
+	return errors.Join(s.node.filter.SetRules(rules), s.node.device.SetAddrs(addrs), s.node.device.SetPeers(peers))
+}
+
+// dialMesh connects to an address inside the mesh.
+func (s *Server) dialMesh(ctx context.Context, addr string) (net.Conn, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	return s.node.device.DialTCP(ctx, s.node.infra, to)
+}
+
+// run starts the node's work.
+func (s *Server) run(ctx context.Context) error {
+	registry := s.control.registry
+	session, err := s.control.enter(ctx, s.node)
+	if err != nil {
+		return err
+	}
+	if err := s.node.Start(ctx, registry, session); err != nil {
+		return err
+	}
+	if s.fleet, err = s.node.fleet(s.control); err != nil {
+		return err
+	}
+	server, err := api.NewServer(api.Options{
+		Control: registry, Fleet: s.fleet, Local: (*local)(s.node), Enroller: s.enroller(),
+		Version: s.opts.Version, Node: s.opts.Name, Log: s.opts.Log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.node.serveAPI(server); err != nil {
+		return err
+	}
+	if err := s.metrics.Register(newCollector([]*Node{s.node})); err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", server.Handler(api.TrustToken))
+	mux.Handle("/", console.Handler(console.Options{
+		Status:  s.status,
+		Metrics: promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}),
+		Ready:   s.node.Healthy,
+		Log:     s.opts.Log,
+	}))
+	s.admin.serve(loopbackOnly(mux), nil)
+	if s.public != nil {
+		s.public.serve(server.Handler(api.TrustToken), s.keys.api.Config())
+	}
+	return nil
+}
+
+// listenPublic opens the API's listener for other hosts.
+func listenPublic(addr string) (*admin, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, Usagef("--api-listen: %v", err)
+	}
+	return &admin{url: "https://" + l.Addr().String(), listeners: []net.Listener{l}, failed: make(chan error, 1)}, nil
+}
+
+// Ready describes what runs.
+func (s *Server) Ready() ServerReady {
+	r := ServerReady{
+		Ready: true, Node: s.opts.Name, Region: s.opts.Region, Tunnel: string(s.node.device.Kind()),
+		WireGuard: s.node.WireGuard().String(), Address: s.node.infra.String(), API: s.admin.url,
+	}
+	if s.public != nil {
+		r.Public, r.Pin = s.public.url, s.keys.api.Pin()
+	}
+	if s.opts.Init {
+		r.AdminTokenFile = s.path(adminTokenName)
+	}
+	return r
+}
+
+// Wait returns when ctx ends, or with an error when a listener fails.
+func (s *Server) Wait(ctx context.Context) error {
+	var public <-chan error
+	if s.public != nil {
+		public = s.public.failed
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-s.admin.failed:
+		return err
+	case err := <-public:
+		return err
+	}
+}
+
+// Close hands over what the node leads and drains its sessions within ctx, then ends everything.
+func (s *Server) Close(ctx context.Context) error {
+	s.closeOnce.Do(func() {
+		var errs []error
+		if s.node != nil {
+			s.node.HandOver(ctx)
+			if err := s.node.Drain(ctx); err != nil {
+				s.opts.Log.Warn("sessions were cut at exit", "err", err)
+			}
+		}
+		for _, a := range []*admin{s.public, s.admin} {
+			if a != nil {
+				errs = append(errs, a.close())
+			}
+		}
+		if s.fleet != nil {
+			errs = append(errs, s.fleet.Close())
+		}
+		if s.control != nil {
+			errs = append(errs, s.control.close()) // while the device is there: its requests go over it
+		}
+		for _, r := range s.relays {
+			errs = append(errs, r.close())
+		}
+		if s.node != nil {
+			errs = append(errs, s.node.Close())
+		}
+		if s.lock != nil {
+			errs = append(errs, s.lock.Close())
+		}
+		s.closeErr = errors.Join(errs...)
+	})
+	return s.closeErr
+}
