@@ -26,6 +26,7 @@ type database struct {
 	store   *store // nil: no copy here
 
 	election   *election // nil: no copy here
+	streams    *dialed   // from the control API
 	rate, sync rate
 
 	closeOnce sync.Once
@@ -64,7 +65,7 @@ func (n *Node) reconcileDatabases(ctx context.Context, t *netconf.Topology) erro
 }
 
 func (n *Node) startDatabase(ctx context.Context, conf netconf.Database) (_ *database, err error) {
-	db := &database{conf: conf, node: n, source: &databaseSource{source: n.source, org: conf.Org, name: conf.Name}}
+	db := &database{conf: conf, node: n, streams: newDialed(), source: &databaseSource{source: n.source, org: conf.Org, name: conf.Name}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, db.close())
@@ -123,7 +124,7 @@ func (db *database) listen() ([]net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("service address: %w", err)
 	}
-	listeners := []net.Listener{service}
+	listeners := []net.Listener{service, db.streams}
 	if db.node.opts.Local != nil {
 		listeners = append(listeners, db.node.opts.Local(db.conf)...)
 	}

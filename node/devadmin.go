@@ -70,7 +70,7 @@ func (d *Dev) serveAPI() (*api.Server, error) {
 		}
 		d.fleets = append(d.fleets, fleet)
 		server, err := api.NewServer(api.Options{
-			Control: d.control.registry, Fleet: fleet, Local: (*local)(n), Version: d.opts.Version, Node: n.opts.Name, Log: d.opts.Log,
+			Control: d.control.registry, Fleet: fleet, Local: (*local)(n), Connect: n.connect, Version: d.opts.Version, Node: n.opts.Name, Log: d.opts.Log,
 		})
 		if err != nil {
 			return nil, err

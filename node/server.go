@@ -182,7 +182,7 @@ func (s *Server) run(ctx context.Context) error {
 		return err
 	}
 	server, err := api.NewServer(api.Options{
-		Control: registry, Fleet: s.fleet, Local: (*local)(s.node), Enroller: s.enroller(),
+		Control: registry, Fleet: s.fleet, Local: (*local)(s.node), Connect: s.node.connect, Enroller: s.enroller(),
 		Version: s.opts.Version, Node: s.opts.Name, Log: s.opts.Log,
 	})
 	if err != nil {
