@@ -92,7 +92,12 @@ type mesh struct {
 
 func newMesh(t *testing.T) *mesh {
 	t.Helper()
-	m := &mesh{t: t, held: newHeld(t), control: &memory{Registry: netconf.NewRegistry()}, fleet: &fakeFleet{}, tokens: map[string]string{}}
+	return newMeshHeld(t, newHeld(t))
+}
+
+func newMeshHeld(t *testing.T, h *held) *mesh {
+	t.Helper()
+	m := &mesh{t: t, held: h, control: &memory{Registry: netconf.NewRegistry()}, fleet: &fakeFleet{}, tokens: map[string]string{}}
 	err := m.control.Registry.Update(func(d *netconf.Draft) error {
 		for _, region := range []string{"mad", "ams", "nrt"} {
 			n := netconf.Node{Name: region + "-1", Region: region, Key: wgKey(region), Endpoint: "192.0.2.1:51820"}

@@ -100,10 +100,14 @@ func checkToken(text string, find func(id string) (netconf.Token, bool), now tim
 	if same := subtle.ConstantTimeCompare([]byte(hashSecret(secret)), []byte(t.Hash)); same != 1 || !known {
 		return netconf.Token{}, failf(CodeUnauthorized, "this token isn't good: it was revoked, or is another mesh's, or was copied wrongly; ask for a new one")
 	}
-	if !t.Expires.IsZero() && !now.Before(t.Expires) {
-		return netconf.Token{}, failf(CodeUnauthorized, "this token expired on %s; ask for a new one", t.Expires.UTC().Format(time.RFC3339))
+	if t.Expired(now) {
+		return netconf.Token{}, expired(t)
 	}
 	return t, nil
+}
+
+func expired(t netconf.Token) error {
+	return failf(CodeUnauthorized, "this token expired on %s; ask for a new one", t.Expires.UTC().Format(time.RFC3339))
 }
 
 const tokenPrefix = "rm_"

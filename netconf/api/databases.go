@@ -114,9 +114,6 @@ func createDatabase(c *call) (any, error) {
 	db.PasswordHash = hash
 	var made netconf.Database
 	rev, err := c.update(func(d *netconf.Draft) (err error) {
-		if err := enoughNodes(d, db); err != nil {
-			return err
-		}
 		made, err = d.AddDatabase(db)
 		return err
 	})
@@ -158,9 +155,9 @@ func (in DatabaseRequest) database(org string) (netconf.Database, error) {
 		return db, err
 	}
 	if in.Engine != nil {
-		db.Engine, err = in.Engine.check()
+		db.Engine = in.Engine.record()
 	}
-	return db, err
+	return db, nil
 }
 
 // memoryLimit is what a database of a plan gets: the limit asked for, or the plan's.
@@ -189,52 +186,12 @@ func bounded(field string, d Duration) (time.Duration, error) {
 	return time.Duration(d), nil
 }
 
-// enoughNodes refuses a min_replicas that no write could ever fulfil.
-func enoughNodes(d *netconf.Draft, db netconf.Database) error {
-	if db.MinReplicas < 0 {
-		return failf(CodeInvalid, "min_replicas %d is negative; 0 acknowledges writes at once", db.MinReplicas)
+// record is what the registry keeps of an engine, and checks.
+func (e Engine) record() netconf.Engine {
+	if e.Kind == netconf.EngineEmbedded {
+		e.Kind = ""
 	}
-	nodes := 0
-	for _, n := range d.Nodes {
-		if db.Holds(n.Region) {
-			nodes++
-		}
-	}
-	if db.MinReplicas > 0 && db.MinReplicas > nodes-1 {
-		return failf(CodeInvalid, "min_replicas %d: only %d nodes beside the primary's hold a copy, so no write would be acknowledged; add read regions or nodes first", db.MinReplicas, max(0, nodes-1))
-	}
-	return nil
-}
-
-// check makes the record of an engine.
-func (e Engine) check() (netconf.Engine, error) {
-	out := netconf.Engine{Kind: e.Kind, URL: e.URL}
-	switch e.Kind {
-	case "":
-		return out, failf(CodeInvalid, "engine.kind is missing; it is embedded, redis or cluster")
-	case netconf.EngineEmbedded:
-		if e.URL != "" {
-			return out, failf(CodeInvalid, "engine embedded takes no url; leave it out, or say kind redis or cluster")
-		}
-		return netconf.Engine{}, nil
-	case netconf.EngineRedis, netconf.EngineCluster:
-		u, err := url.Parse(e.URL)
-		ok := err == nil && len(e.URL) <= 2048
-		switch {
-		case !ok:
-		case u.Scheme == "redis", u.Scheme == "rediss":
-			ok = u.Host != ""
-		case u.Scheme == "unix":
-			ok = u.Path != "" && e.Kind == netconf.EngineRedis
-		default:
-			ok = false
-		}
-		if !ok { // not repeated: it may hold a password
-			return out, failf(CodeInvalid, "engine.url isn't a server's address; write it as redis://user:password@host:port, rediss://… or unix:///path")
-		}
-		return out, nil
-	}
-	return out, failf(CodeInvalid, "engine.kind %q isn't known; it is embedded, redis or cluster", clip(e.Kind))
+	return netconf.Engine{Kind: e.Kind, URL: e.URL}
 }
 
 func patchDatabase(c *call) (any, error) {
@@ -254,11 +211,6 @@ func patchDatabase(c *call) (any, error) {
 		}
 		if err := in.apply(db); err != nil {
 			return err
-		}
-		if in.MinReplicas != nil || in.ReadRegions != nil {
-			if err := enoughNodes(d, *db); err != nil {
-				return err
-			}
 		}
 		after = *db
 		return nil
@@ -297,9 +249,7 @@ func (p DatabasePatch) apply(db *netconf.Database) (err error) {
 		db.MinReplicas = *p.MinReplicas
 	}
 	if p.Engine != nil {
-		if db.Engine, err = p.Engine.check(); err != nil {
-			return err
-		}
+		db.Engine = p.Engine.record()
 	}
 	return nil
 }
@@ -342,7 +292,6 @@ func deleteDatabase(c *call) (any, error) {
 		return nil, err
 	}
 	_, err = c.update(func(d *netconf.Draft) error {
-		d.Users = slices.DeleteFunc(d.Users, func(u netconf.User) bool { return u.Org == seen.Org && u.Database == seen.Name })
 		return d.RemoveDatabase(seen.Org, seen.Name)
 	})
 	return nil, err

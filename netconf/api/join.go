@@ -6,10 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"respmesh/netconf"
@@ -96,13 +94,6 @@ func (in JoinRequest) check(token netconf.Token) error {
 	if token.Region != "" && token.Region != in.Region {
 		return failf(CodeForbidden, "this token is for region %s; join there, or ask for one for region %s", token.Region, in.Region)
 	}
-	if in.Endpoint != "" {
-		host, port, err := net.SplitHostPort(in.Endpoint)
-		n, perr := strconv.ParseUint(port, 10, 16)
-		if err != nil || perr != nil || host == "" || n == 0 || len(in.Endpoint) > 260 {
-			return failf(CodeInvalid, "endpoint %q has to be host:port, such as 198.51.100.7:51820", clip(in.Endpoint))
-		}
-	}
 	if err := pki.CheckRequest([]byte(in.CSR)); err != nil {
 		return failf(CodeInvalid, "csr: %s", err)
 	}
@@ -111,13 +102,12 @@ func (in JoinRequest) check(token netconf.Token) error {
 
 // addTo adds the node and uses the token up, both or neither.
 func (in JoinRequest) addTo(d *netconf.Draft, tokenID string, now time.Time) (netconf.Node, error) {
-	i := slices.IndexFunc(d.Tokens, func(t netconf.Token) bool { return t.ID == tokenID })
-	if i < 0 {
+	token, err := d.Token(tokenID)
+	if err != nil {
 		return netconf.Node{}, failf(CodeUnauthorized, "this token was revoked; ask for a new one")
 	}
-	token := &d.Tokens[i]
-	if !token.Expires.IsZero() && !now.Before(token.Expires) {
-		return netconf.Node{}, failf(CodeUnauthorized, "this token expired on %s; ask for a new one", token.Expires.UTC().Format(time.RFC3339))
+	if token.Expired(now) {
+		return netconf.Node{}, expired(*token)
 	}
 	mine := slices.IndexFunc(d.Nodes, func(n netconf.Node) bool { return n.Key == in.PublicKey })
 	switch {

@@ -1,8 +1,6 @@
 package api
 
 import (
-	"slices"
-
 	"respmesh/netconf"
 )
 
@@ -65,10 +63,6 @@ func deleteOrg(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = c.update(func(d *netconf.Draft) error {
-		// An org that gets the name later isn't theirs.
-		d.Tokens = slices.DeleteFunc(d.Tokens, func(t netconf.Token) bool { return t.Org == o.Name })
-		return d.RemoveOrg(o.Name)
-	})
+	_, err = c.update(func(d *netconf.Draft) error { return d.RemoveOrg(o.Name) })
 	return nil, err
 }

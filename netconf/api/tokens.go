@@ -2,7 +2,6 @@ package api
 
 import (
 	"crypto/rand"
-	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 const (
 	nodeTokenTTL = time.Hour // a node joins soon after its token was made
 	maxTokenTTL  = 10 * 365 * 24 * time.Hour
-	maxTokenName = 128
 )
 
 func tokenOf(t netconf.Token, now time.Time) Token {
@@ -22,7 +20,7 @@ func tokenOf(t netconf.Token, now time.Time) Token {
 		Created: t.Created, Reusable: t.Reusable, UsedBy: t.UsedBy,
 	}
 	if !t.Expires.IsZero() {
-		out.Expires, out.Expired = &t.Expires, !now.Before(t.Expires)
+		out.Expires, out.Expired = &t.Expires, t.Expired(now)
 	}
 	return out
 }
@@ -34,9 +32,6 @@ func MakeToken(in TokenRequest) (record netconf.Token, text string, err error) {
 	record = netconf.Token{
 		ID: strings.ToLower(rand.Text()[:10]), Name: in.Name, Scope: in.Scope, Org: in.Org, Region: in.Region,
 		Created: now, Reusable: in.Reusable,
-	}
-	if len(in.Name) > maxTokenName || strings.ContainsFunc(in.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return record, "", failf(CodeInvalid, "the token's name is too long or has control characters; use at most %d plain ones", maxTokenName)
 	}
 	switch in.Scope {
 	case netconf.ScopeAdmin, netconf.ScopeNode:
@@ -114,13 +109,7 @@ func createToken(c *call) (any, error) {
 		}
 		record.Expires = c.who.expires
 	}
-	_, err = c.update(func(d *netconf.Draft) error {
-		if record.Org != "" && !slices.ContainsFunc(d.Orgs, func(o netconf.Org) bool { return o.Name == record.Org }) {
-			return failf(CodeNotFound, "org %q isn't there; respmesh orgs list shows what is", clip(record.Org))
-		}
-		d.Tokens = append(d.Tokens, record)
-		return nil
-	})
+	_, err = c.update(func(d *netconf.Draft) error { return d.AddToken(record) })
 	if err != nil {
 		return nil, err
 	}
@@ -130,12 +119,10 @@ func createToken(c *call) (any, error) {
 func deleteToken(c *call) (any, error) {
 	id := c.PathValue("id")
 	_, err := c.update(func(d *netconf.Draft) error {
-		before := len(d.Tokens)
-		d.Tokens = slices.DeleteFunc(d.Tokens, func(t netconf.Token) bool { return t.ID == id && c.who.sees(t.Org) })
-		if len(d.Tokens) == before {
+		if t, err := d.Token(id); err != nil || !c.who.sees(t.Org) {
 			return failf(CodeNotFound, "token %q isn't there; respmesh token list shows what is", clip(id))
 		}
-		return nil
+		return d.RemoveToken(id)
 	})
 	return nil, err
 }
