@@ -141,7 +141,18 @@ func newMeshHeld(t *testing.T, h *held) *mesh {
 // client is a client over loopback with a token of newMesh; "" none.
 func (m *mesh) client(trust Trust, token string) *Client {
 	m.t.Helper()
-	srv := httptest.NewServer(m.held.wrap(m.server.Handler(trust)))
+	return m.clientOf(m.held.wrap(m.server.Handler(trust)), token)
+}
+
+// plainClient is one whose answers stream.
+func (m *mesh) plainClient(trust Trust, token string) *Client {
+	m.t.Helper()
+	return m.clientOf(m.server.Handler(trust), token)
+}
+
+func (m *mesh) clientOf(h http.Handler, token string) *Client {
+	m.t.Helper()
+	srv := httptest.NewServer(h)
 	m.t.Cleanup(srv.Close)
 	c, err := NewClient(ClientOptions{URL: srv.URL, Token: m.tokens[token]})
 	if err != nil {

@@ -100,6 +100,9 @@ func jsonFields(t reflect.Type) []string {
 
 // jsonKind says what JSON has to hold for a Go type.
 func jsonKind(t reflect.Type) string {
+	if t == reflect.TypeFor[Duration]() {
+		return "a duration such as 25ms, as text"
+	}
 	switch t.Kind() {
 	case reflect.Bool:
 		return "true or false"

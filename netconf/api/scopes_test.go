@@ -98,6 +98,7 @@ DELETE /v1/orgs/acme/databases/demo                 -++-----
 POST   /v1/orgs/acme/databases/demo/reset           -++-----
 GET    /v1/orgs/acme/databases/demo/status          -++-++--
 POST   /v1/orgs/acme/databases/demo/explain         -++-++--
+GET    /v1/orgs/acme/databases/demo/connect         -++-----
 GET    /v1/orgs/acme/databases/demo/users           -++-++--
 GET    /v1/orgs/acme/databases/demo/users/u         -++-++--
 PUT    /v1/orgs/acme/databases/demo/users/u         -++-----
@@ -232,7 +233,7 @@ func TestEveryRoute(t *testing.T) {
 		t.Errorf("renewal: %d %s", status, body)
 	}
 	for _, r := range routes() {
-		if !m.held.ok[r.method+" "+r.path] {
+		if !r.upgrade && !m.held.ok[r.method+" "+r.path] { // streams have tests of their own
 			t.Errorf("%s %s wasn't tried", r.method, r.path)
 		}
 	}
