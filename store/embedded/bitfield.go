@@ -123,6 +123,7 @@ func bitfieldGeneric(x *call, readonly bool) {
 	}
 	if changes > 0 {
 		x.touch(x.args[1], o)
+		x.notify(eventString, "setbit", x.args[1])
 	}
 	if changes > 0 || grown {
 		x.dirty++ // when it has grown, replicas' must too, even if all operations failed

@@ -69,6 +69,7 @@ func setbitCommand(x *call) {
 	if grown || old != on {
 		x.touch(x.args[1], o)
 		x.dirty++
+		x.notify(eventString, "setbit", x.args[1])
 	}
 	x.int(int64(old))
 }
@@ -76,6 +77,9 @@ func setbitCommand(x *call) {
 // bitsForWrite makes the string long enough for the bit at and tells whether it had to grow. A nil object means that the
 // error has been replied.
 func (x *call) bitsForWrite(key []byte, at int64) (b []byte, o *object, grown bool) {
+	if !x.roomForString(key, at>>3+1) {
+		return nil, nil, false
+	}
 	o, ok := x.writeKind(key, kindString)
 	if !ok {
 		return nil, nil, false
@@ -280,6 +284,7 @@ func bitopCommand(x *call) {
 	}
 	if longest == 0 {
 		if x.remove(dst) {
+			x.notify(eventGeneric, "del", dst)
 			x.dirty++
 		}
 		x.int(0)
@@ -294,7 +299,11 @@ func bitopCommand(x *call) {
 			out[i] = ^out[i]
 		}
 	}
+	if !x.room(int64(longest)) {
+		return
+	}
 	x.replace(dst, bytesPayload(out, encRaw), false)
+	x.notify(eventString, "set", dst)
 	x.dirty++
 	x.int(int64(longest))
 }

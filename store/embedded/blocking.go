@@ -25,6 +25,7 @@ type waiter struct {
 	timeout time.Duration
 	// replicas is how many WAIT waits for; its kind is kindNone, and it has no keys.
 	replicas int
+	outside  func(dst []byte) []byte // of a command that goes on without the lock: appends its reply
 
 	out     []byte
 	served  bool
@@ -120,11 +121,12 @@ func (e *Engine) serveReady(now int64) {
 func (e *Engine) serve(w *waiter, key string, now int64) {
 	x := &call{
 		e: e, c: w.c, db: e.dbs[w.dbIndex], dbIndex: w.dbIndex, spec: w.spec, args: w.args, raw: w.raw,
-		proto: w.proto, now: now, retry: true, ready: []byte(key), out: w.out[:0],
+		proto: w.proto, now: now, tick: e.clock.tick(), retry: true, ready: []byte(key), out: w.out[:0],
 	}
 	e.invoke(x)
 	e.effects.end()
 	e.count(x)
+	x.flushTally()
 	if x.blocked == nil {
 		w.out, w.served = x.out, true
 		e.dequeue(w)
@@ -142,6 +144,9 @@ func (e *Engine) refuse(w *waiter, text string) {
 // wait blocks until the waiter is served, its time is over, the engine closes or ctx ends; alive is false in the last
 // two cases unless the waiter had been served by then.
 func (c *Conn) wait(ctx context.Context, w *waiter, dst []byte) (out []byte, alive bool) {
+	if w.outside != nil {
+		return c.runOutside(w, dst)
+	}
 	if w.kind == kindNone {
 		return c.waitForReplicas(ctx, w, dst)
 	}
@@ -158,6 +163,7 @@ func (c *Conn) wait(ctx context.Context, w *waiter, dst []byte) (out []byte, ali
 		timedOut = true
 	case <-ctx.Done():
 	case <-c.e.closed:
+	case <-c.gone:
 	}
 	c.e.lock()
 	defer c.e.mu.Unlock()

@@ -48,6 +48,9 @@ type call struct {
 	blocked *waiter
 
 	hits, misses int64
+	tick         int64 // when the command began, or the one before ended
+	failed       bool  // it has replied an error
+	tally        tally
 	lapsed       bool // a read met an expired key
 }
 
@@ -57,13 +60,12 @@ type call struct {
 func (x *call) read(key []byte) *object {
 	o := x.peek(key)
 	if o == nil {
+		x.notify(eventMiss, "keymiss", key)
 		x.misses++
 		return nil
 	}
 	x.hits++
-	if t := uint32(x.now / 1000); o.lru.Load() != t {
-		o.lru.Store(t)
-	}
+	x.used(o)
 	return o
 }
 
@@ -104,10 +106,30 @@ func (x *call) write(key []byte) *object {
 		return nil
 	}
 	x.db.barrier(ent)
-	if t := uint32(x.now / 1000); ent.val.lru.Load() != t {
-		ent.val.lru.Store(t)
-	}
+	x.used(&ent.val)
 	return &ent.val
+}
+
+// readForWrite is write by a command that, for those who count and listen, reads the key.
+func (x *call) readForWrite(key []byte) *object {
+	o := x.write(key)
+	if o == nil {
+		x.notify(eventMiss, "keymiss", key)
+		x.misses++
+	} else {
+		x.hits++
+	}
+	return o
+}
+
+// readKindForWrite is readForWrite for a value of one kind; otherwise it has replied WRONGTYPE and ok is false.
+func (x *call) readKindForWrite(key []byte, k kind) (o *object, ok bool) {
+	o = x.readForWrite(key)
+	if o != nil && o.kind != k {
+		x.wrongType()
+		return nil, false
+	}
+	return o, true
 }
 
 // readKind is read for a value of one kind; otherwise it has replied WRONGTYPE and ok is false.
@@ -134,9 +156,10 @@ func (x *call) writeKind(key []byte, k kind) (o *object, ok bool) {
 
 // add stores a value under a key that doesn't exist (write returned nil) and wakes who waits for it.
 func (x *call) add(key []byte, p payload) *object {
-	o := x.db.add(key, p, x.now)
+	o := x.db.add(key, p, x.e.fresh(x.now))
 	x.e.touched(x.dbIndex, key)
 	x.e.signalReady(x.dbIndex, key, p.kind)
+	x.notify(eventNew, "new", key)
 	return o
 }
 

@@ -32,7 +32,13 @@ func commandTables() [][]registration {
 	return [][]registration{
 		connCommands(),
 		multiCommands(),
+		clientCommands(),
+		saveCommands(),
 		serverCommands(),
+		configCommands(),
+		memoryCommands(),
+		slowlogCommands(),
+		latencyCommands(),
 		infoCommands(),
 		pubsubCommands(),
 		scriptCommands(),

@@ -27,7 +27,7 @@ func (j *journal) Append(p []byte) { j.Write(p) }
 func TestReplicaEqualsPrimaryUnderLoad(t *testing.T) {
 	for round := range 3 {
 		rec := &journal{}
-		e := New(Options{Sink: rec, MaxMemory: int64(round%2) * 200 << 10, Eviction: true})
+		e := New(Options{Sink: rec, MaxMemory: int64(round%2) * 200 << 10, Eviction: VolatileFirst})
 		ctx, stop := context.WithTimeout(context.Background(), 700*time.Millisecond)
 		var wg sync.WaitGroup
 		for g := range 4 {

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"respmesh/resp/command"
 	"respmesh/resp/frame"
@@ -17,6 +18,9 @@ type ConnOptions struct {
 	// slice. It may be called while Do runs, also before Do has returned the reply of the SUBSCRIBE: who writes to the
 	// client holds such frames back until Do's replies are written. nil: the session can't subscribe.
 	Push func([]byte)
+	// Kill is called when somebody ends this session by CLIENT KILL. It must not block: who owns the client's connection
+	// closes it soon after. Commands aren't executed any more then.
+	Kill func()
 }
 
 // Conn is a client's session: what redis-server keeps per connection. One goroutine at a time may use it.
@@ -35,6 +39,8 @@ type Conn struct {
 	last    *command.Spec
 	quit    bool
 	noEvict bool
+	monitor bool
+	track   *trackState
 
 	multi      bool
 	abort      bool // a command couldn't be queued: EXEC will fail
@@ -46,6 +52,10 @@ type Conn struct {
 	waiting *waiter // under the write lock
 
 	subs subscriptions
+
+	killed atomic.Bool // by another session
+	gone   chan struct{}
+	onKill func()
 
 	fromStream bool // the primary's replication stream
 	x          call
@@ -67,11 +77,12 @@ func (e *Engine) NewConn(o ConnOptions) *Conn {
 		o.Proto = 2
 	}
 	now := e.now()
-	c := &Conn{e: e, id: o.ID, addr: o.Addr, proto: o.Proto, push: o.Push, since: now, active: now}
+	c := &Conn{e: e, id: o.ID, addr: o.Addr, proto: o.Proto, push: o.Push, onKill: o.Kill, gone: make(chan struct{}), since: now, active: now}
 	e.connsMu.Lock()
 	e.conns[c.id] = c
 	e.connsMu.Unlock()
 	e.stats.conns.Add(1)
+	e.stats.connected.Add(1)
 	return c
 }
 
@@ -100,13 +111,24 @@ func (c *Conn) Quit() bool { return c.quit }
 // a command blocks: then it waits, without the lock, for a key, the command's time-out or ctx. When ctx ends,
 // a blocked command takes nothing, and neither it nor what follows is answered; the same after QUIT.
 func (c *Conn) Do(ctx context.Context, dst []byte, reqs []command.Request) []byte {
-	for len(reqs) > 0 && !c.quit {
+	for len(reqs) > 0 && !c.quit && !c.killed.Load() {
+		now := reqs
+		if c.e.paused.Load() {
+			n, over := c.postponed(reqs)
+			if n == 0 {
+				if !c.await(ctx, over) {
+					break
+				}
+				continue
+			}
+			now = reqs[:n]
+		}
 		var n int
 		var w *waiter
-		if c.shared(reqs) {
-			dst, n = c.doShared(dst, reqs)
+		if c.shared(now) {
+			dst, n = c.doShared(dst, now)
 		} else {
-			dst, n, w = c.doExclusive(dst, reqs)
+			dst, n, w = c.doExclusive(dst, now)
 		}
 		reqs = reqs[n:]
 		if w != nil {
@@ -119,8 +141,23 @@ func (c *Conn) Do(ctx context.Context, dst []byte, reqs []command.Request) []byt
 	return dst
 }
 
+// await waits for a channel to close and tells whether the session goes on.
+func (c *Conn) await(ctx context.Context, over <-chan struct{}) (alive bool) {
+	select {
+	case <-over:
+		return true
+	case <-ctx.Done():
+	case <-c.e.closed:
+	case <-c.gone:
+	}
+	return false
+}
+
 // shared tells whether all commands get by with the read lock.
 func (c *Conn) shared(reqs []command.Request) bool {
+	if c.e.alone.Load() > 0 {
+		return false
+	}
 	for i := range reqs {
 		if s := reqs[i].Spec; s != nil && !c.e.handlers[s.ID].shared {
 			return false
@@ -157,7 +194,9 @@ func (c *Conn) doExclusive(dst []byte, reqs []command.Request) ([]byte, int, *wa
 		return dst, n, nil
 	}
 	defer e.unlock()
+	e.current = c
 	dst, n, w := c.run(dst, reqs)
+	e.current = nil
 	if c.x.lapsed && !e.replica {
 		e.expireDue(c.x.now, expireSlice)
 	}
@@ -171,6 +210,7 @@ const clockEvery = 32
 func (c *Conn) run(dst []byte, reqs []command.Request) (out []byte, n int, w *waiter) {
 	e, x := c.e, &c.x
 	x.e, x.c, x.out, x.lapsed, x.fromStream = e, c, dst, false, c.fromStream
+	x.tick = e.clock.tick()
 	for i := range reqs {
 		if i%clockEvery == 0 {
 			x.now = e.now()
@@ -184,12 +224,20 @@ func (c *Conn) run(dst []byte, reqs []command.Request) (out []byte, n int, w *wa
 		if len(e.ready) > 0 {
 			e.serveReady(x.now)
 		}
+		if len(e.own) > 0 {
+			x.out = append(x.out, e.own...)
+			e.own = e.own[:0]
+		}
+		if c.track != nil && c.track.caching && (x.spec == nil || x.spec.Name != "client|caching") && !c.multi {
+			c.track.caching = false
+		}
 		if x.blocked != nil || c.quit {
 			break
 		}
 	}
 	e.stats.commands.Add(int64(n))
 	e.count(x)
+	x.flushTally()
 	c.active = x.now
 	out, w = x.out, x.blocked
 	x.out, x.args, x.raw, x.db, x.blocked = nil, nil, nil, nil, nil // what an idle session would keep alive
@@ -218,8 +266,8 @@ func (c *Conn) process(x *call) {
 		c.reject(x, command.ArityError(spec))
 	case c.multi && spec.Is(command.FlagNoMulti):
 		c.reject(x, "ERR Command not allowed inside a transaction")
-	case c.e.opts.MaxMemory > 0 && !c.fromStream && c.refusedOOM(spec):
-		c.reject(x, "OOM command not allowed when used memory > 'maxmemory'.")
+	case c.e.limit.max > 0 && !c.fromStream && c.refusedOOM(spec, len(x.raw)):
+		c.reject(x, errOOM)
 	case c.refusedByLog(x):
 	case c.e.replica && !c.fromStream && c.writes(spec):
 		c.reject(x, "READONLY You can't write against a read only replica.")
@@ -244,6 +292,9 @@ func (c *Conn) reject(x *call, text string) {
 	}
 	c.abort = c.multi
 	x.errf("%s", text)
+	if x.spec != nil {
+		x.e.commands[x.spec.ID].rejected.Add(1)
+	}
 }
 
 // indexCode is where the text begins after "ERR ": EXECABORT leaves only that code out.
@@ -259,7 +310,8 @@ func (c *Conn) writes(spec *command.Spec) bool {
 	return spec.Is(command.FlagWrite) || c.multi && spec.Name == "exec" && c.queueFlags&command.FlagWrite != 0
 }
 
-func (c *Conn) refusedOOM(spec *command.Spec) bool {
+// refusedOOM tells whether there is no memory for a command of size bytes.
+func (c *Conn) refusedOOM(spec *command.Spec, size int) bool {
 	deny := spec.Is(command.FlagDenyOOM)
 	if c.multi {
 		switch spec.Name {
@@ -270,7 +322,7 @@ func (c *Conn) refusedOOM(spec *command.Spec) bool {
 			deny = deny || !c.e.handlers[spec.ID].shared // queueing takes memory too
 		}
 	}
-	return deny && !c.e.makeRoom()
+	return deny && !c.e.makeRoom(int64(size))
 }
 
 func (c *Conn) enqueue(spec *command.Spec, args [][]byte, raw []byte) {
@@ -308,6 +360,8 @@ func (c *Conn) reset() {
 	c.discard()
 	c.e.unwatch(c)
 	c.e.pubsub.drop(c)
+	c.e.untrack(c)
+	c.e.unmonitor(c)
 	c.db, c.name = 0, ""
 }
 
@@ -320,7 +374,7 @@ func (c *Conn) applyLocked(req *command.Request) error {
 		return nil // about the link, not the data
 	}
 	e, x := c.e, &c.x
-	x.e, x.c, x.out, x.fromStream, x.now = e, c, x.out[:0], true, e.now()
+	x.e, x.c, x.out, x.fromStream, x.now, x.tick = e, c, x.out[:0], true, e.now(), e.clock.tick()
 	x.begin(req.Spec, req.Args, req.Raw)
 	c.process(x)
 	e.effects.end()
@@ -329,6 +383,7 @@ func (c *Conn) applyLocked(req *command.Request) error {
 	}
 	e.stats.commands.Add(1)
 	e.count(x)
+	x.flushTally()
 	x.args, x.raw, x.db, x.blocked = nil, nil, nil, nil
 	err := streamError(x.out, req)
 	if cap(x.out) > effectsKeep {

@@ -24,18 +24,21 @@ func (x *call) value(v lpValue) {
 }
 
 // saved finishes a change of a container that isn't empty: o is its object, nil when p is new under the key.
-func (x *call) saved(key []byte, o *object, p payload) {
+func (x *call) saved(key []byte, o *object, p payload, event string) {
 	if o == nil {
 		x.add(key, p)
 	} else {
 		x.touch(key, o)
 	}
+	x.notify(p.kind.class(), event, key)
 }
 
 // shrunk finishes a change that took something out of a container: an empty one is deleted.
-func (x *call) shrunk(key []byte, o *object) {
+func (x *call) shrunk(key []byte, o *object, event string) {
+	x.changed(o, event, key)
 	if o.container().len() == 0 {
 		x.remove(key)
+		x.notify(eventGeneric, "del", key)
 	} else {
 		x.touch(key, o)
 	}
@@ -168,14 +171,20 @@ func (x *call) randomHeader(n int, with bool) {
 func intArg(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }
 
 // store puts the result of a …STORE command, of n elements, in the place of whatever is there. Nothing is stored as
-// the absence of the key.
-func (x *call) store(dst []byte, p payload, n int) {
+// the absence of the key. It replies n, or that there is no memory for it.
+func (x *call) store(dst []byte, p payload, n int, event string) {
 	if n > 0 {
+		if c := p.container(); c != nil && !x.room(int64(c.memory())) {
+			return
+		}
 		x.replace(dst, p, false)
+		x.notify(p.kind.class(), event, dst)
 		x.dirty++
 	} else if x.remove(dst) {
+		x.notify(eventGeneric, "del", dst)
 		x.dirty++
 	}
+	x.int(int64(n))
 }
 
 // argKeys reads "numkeys key…" at args[at] and returns the keys and what follows them.

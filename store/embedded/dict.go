@@ -291,5 +291,5 @@ func (d *dict[T]) random() T {
 // overhead is the memory of the tables, without what the values point to.
 func (d *dict[T]) overhead() int {
 	size := int(unsafe.Sizeof(bucket[T]{}))
-	return int(unsafe.Sizeof(*d)) + size*(len(d.tables[0])+len(d.tables[1])+d.chains)
+	return int(unsafe.Sizeof(*d)) + allocatedPointers(size*len(d.tables[0])) + allocatedPointers(size*len(d.tables[1])) + size*d.chains
 }

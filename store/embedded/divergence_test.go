@@ -247,7 +247,7 @@ func TestMemoryReturns(t *testing.T) {
 				run(t, c, "del "+string(k))
 			}
 		}
-		if in := e.Info(); in.Memory != 0 || in.Keys != 0 || in.Expires != 0 {
+		if in := e.Info(); in.Memory > 1<<10 || in.Keys != 0 || in.Expires != 0 { // empty tables remain
 			t.Errorf("seed %d: %+v", seed, in)
 		}
 	}
@@ -280,7 +280,7 @@ func TestHugeNegativeCounts(t *testing.T) {
 func TestSnapshotReportsItsErrors(t *testing.T) {
 	e := newEngine(t, Options{})
 	e.mu.Lock()
-	e.dbs[0].add([]byte("k"), listPayload(newList()), e.now()) // a file can't hold an empty list
+	e.dbs[0].add([]byte("k"), listPayload(newList()), e.fresh(e.now())) // a file can't hold an empty list
 	e.mu.Unlock()
 	if err := e.Snapshot(io.Discard, nil); err == nil {
 		t.Error("no error")

@@ -81,7 +81,7 @@ func undump(p []byte) (v rdb.Value, ok bool) {
 func restoreCommand(x *call) {
 	key, payload := x.args[1], x.args[3]
 	var replace, absolute bool
-	idle := int64(-1)
+	idle, freq := int64(-1), int64(-1)
 	for i := 4; i < len(x.args); i++ {
 		last := i+1 == len(x.args)
 		switch a := x.args[i]; {
@@ -110,6 +110,7 @@ func restoreCommand(x *call) {
 				x.err("ERR Invalid FREQ value, must be >= 0 and <= 255")
 				return
 			}
+			freq = n
 		default:
 			x.syntax()
 			return
@@ -146,6 +147,7 @@ func restoreCommand(x *call) {
 	}
 	if ttl != 0 && ttl <= x.now && !x.fromStream {
 		if old != nil {
+			x.notify(eventGeneric, "del", key)
 			x.propagate([]byte("DEL"), key)
 		}
 		x.ok()
@@ -155,9 +157,13 @@ func restoreCommand(x *call) {
 	if ttl != 0 {
 		x.db.setExpire(o, ttl)
 	}
-	if idle >= 0 {
+	switch lfu := x.e.limit.policy.lfu(); {
+	case lfu && freq >= 0:
+		o.lru.Store(lfuMinutes(x.now)<<8 | uint32(freq))
+	case !lfu && idle >= 0:
 		o.lru.Store(uint32(max(x.now/1000-idle, 0)))
 	}
+	x.notify(eventGeneric, "restore", key)
 	x.dirty++
 	if ttl != 0 && !absolute {
 		args := [][]byte{[]byte("RESTORE"), key, strconv.AppendInt(nil, ttl, 10), payload, []byte("ABSTTL")}

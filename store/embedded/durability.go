@@ -3,6 +3,7 @@ package embedded
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Persistence is what the owner of the append-only file knows. The zero value says that there is none.
@@ -11,7 +12,10 @@ type Persistence struct {
 	Fsync      string // Redis's words: always, everysec, no
 	Rewriting  bool
 	Size, Base int64
-	Failure    error // why writes can't be logged at present
+	Saving     bool
+	LastSave   time.Time // zero: never
+	SaveFailed bool      // the latest
+	Failure    error     // why writes can't be logged at present
 }
 
 func (e *Engine) persistence() Persistence {
@@ -46,18 +50,20 @@ func infoPersistence(x *call, b *strings.Builder) {
 	if p.Failure != nil {
 		status = "err"
 	}
-	fmt.Fprintf(b, "loading:0\r\nasync_loading:0\r\nrdb_bgsave_in_progress:0\r\naof_enabled:%d\r\naof_rewrite_in_progress:%d\r\n"+
-		"aof_last_write_status:%s\r\n", enabled, rewriting, status)
+	saving, saved, last := 0, "ok", int64(0)
+	if p.Saving {
+		saving = 1
+	}
+	if p.SaveFailed {
+		saved = "err"
+	}
+	if !p.LastSave.IsZero() {
+		last = p.LastSave.Unix()
+	}
+	fmt.Fprintf(b, "loading:0\r\nasync_loading:0\r\nrdb_bgsave_in_progress:%d\r\nrdb_last_save_time:%d\r\nrdb_last_bgsave_status:%s\r\n"+
+		"aof_enabled:%d\r\naof_rewrite_in_progress:%d\r\naof_last_write_status:%s\r\n",
+		saving, last, saved, enabled, rewriting, status)
 	if p.AppendOnly {
 		fmt.Fprintf(b, "aof_current_size:%d\r\naof_base_size:%d\r\n", p.Size, p.Base)
 	}
-}
-
-// appendOnlySettings are those of CONFIG GET.
-func (e *Engine) appendOnlySettings() [][2]string {
-	p := e.persistence()
-	if !p.AppendOnly {
-		return [][2]string{{"appendonly", "no"}}
-	}
-	return [][2]string{{"appendfsync", p.Fsync}, {"appendonly", "yes"}}
 }

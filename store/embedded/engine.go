@@ -25,7 +25,7 @@ type Options struct {
 	Databases int    // 16 if 0
 	HashSeed  uint64 // decides the order of SCAN: the same on all nodes of a database
 	MaxMemory int64  // bytes, 0: no limit
-	Eviction  bool   // when full, delete keys with a TTL at random, then any; otherwise refuse writes
+	Eviction  Policy // which keys go when memory is full; "" is NoEviction: writes are refused
 	Replica   bool   // starts as a replica: see SetReplica
 	// Forwards: who owns the engine sends clients' writes to the primary. Then INFO, ROLE and HELLO say master even
 	// on a replica, since clients that look there (StackExchange.Redis, for one) would refuse to write; INFO's fields
@@ -48,6 +48,8 @@ type Options struct {
 	// LogFailure says why what goes to Sink can't be kept at present; clients' writes are refused meanwhile, with
 	// MISCONF and its text. It is asked before each write, under the engine's lock. nil: it always can.
 	LogFailure func() error
+	// Saver is SAVE, BGSAVE, LASTSAVE and BGREWRITEAOF; nil: those commands aren't there.
+	Saver Saver
 	// Persistence supplies what INFO and CONFIG GET say about the append-only file; nil: there is none.
 	Persistence func() Persistence
 }
@@ -67,6 +69,12 @@ type Replication struct {
 	LinkUp      bool
 	Syncing     bool
 	LastHeard   time.Time
+
+	// How often replicas were given all data, or could go on, or couldn't although they asked for it.
+	SyncFull, SyncPartialOK, SyncPartialErr int64
+	// The history before a promotion, which replicas of the former primary go on from; "" for none.
+	Replid2      string
+	SecondOffset int64
 }
 
 // ReplicaLink is one replica of a primary.
@@ -105,24 +113,43 @@ type Engine struct {
 
 	snapshots sync.Mutex // one at a time
 
-	mu       sync.RWMutex // guards what follows; also the methods of types below that say so
-	dbs      []*keyspace
-	replica  bool
-	effects  effects
-	watched  []map[string][]*watch // by database
-	waiting  []map[string][]*waiter
-	counting map[*waiter]bool // those in WAIT
-	ready    []readyKey
-	woken    []*waiter // served, to be told when the lock is released
-	stream   *Conn     // the session of Apply
-	snapMark uint32    // of the last snapshot
-	scripts  scripts
-	busy     chan struct{} // not nil: a script has let go of mu and has the rest until this is closed
+	alone atomic.Int32 // >0: reading commands don't share the lock either, since they publish something
+
+	commands  []commandStat // by Spec.ID
+	errors    errorCounts
+	untracked atomic.Bool // latency-tracking is off
+	slow      slowlog
+	clock     clockBase
+	paused    atomic.Bool
+
+	mu          sync.RWMutex // guards what follows; also the methods of types below that say so
+	dbs         []*keyspace
+	limit       memoryLimit
+	events      events
+	latency     latencyMonitor
+	percentiles []float64 // of INFO's latencystats
+	tracking    tracking
+	monitors    []*Conn
+	pause       pause
+	current     *Conn  // whose commands are under way
+	own         []byte // frames for current, to go after its reply
+	replica     bool
+	effects     effects
+	watched     []map[string][]*watch // by database
+	waiting     []map[string][]*waiter
+	counting    map[*waiter]bool // those in WAIT
+	ready       []readyKey
+	woken       []*waiter // served, to be told when the lock is released
+	stream      *Conn     // the session of Apply
+	snapMark    uint32    // of the last snapshot
+	scripts     scripts
+	busy        chan struct{} // not nil: a script has let go of mu and has the rest until this is closed
 }
 
 // stats are counted by readers too, hence atomic.
 type stats struct {
-	commands, hits, misses, expired, evicted, blocked, conns atomic.Int64
+	commands, hits, misses, expired, evicted, blocked, conns, connected atomic.Int64
+	peak atomic.Int64 // the most memory seen
 }
 
 // New starts an engine. Close ends it.
@@ -135,6 +162,9 @@ func New(opts Options) *Engine {
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Eviction == "" {
+		opts.Eviction = NoEviction
 	}
 	if opts.ScriptTimeLimit == 0 {
 		opts.ScriptTimeLimit = defaultScriptTime
@@ -167,12 +197,23 @@ func New(opts Options) *Engine {
 		counting: map[*waiter]bool{},
 		effects:  effects{sink: opts.Sink, say: true},
 		replica:  opts.Replica,
+		limit:    memoryLimit{max: opts.MaxMemory, policy: opts.Eviction, samples: evictSamples},
 	}
 	for i := range e.dbs {
 		e.dbs[i] = newKeyspace(opts.HashSeed)
 		e.watched[i] = map[string][]*watch{}
 		e.waiting[i] = map[string][]*waiter{}
 	}
+	if opts.Saver == nil {
+		for _, r := range saveCommands() {
+			e.handlers[command.ByName(r.name).ID].handle = nil
+		}
+	}
+	e.commands = make([]commandStat, command.Count)
+	e.clock.start = time.Now()
+	e.percentiles = []float64{50, 99, 99.9}
+	e.slow.init()
+	e.tracking.init()
 	e.pubsub.init()
 	e.scripts.init(e)
 	if e.replica {
@@ -222,14 +263,6 @@ func (e *Engine) Info() Info {
 	return in
 }
 
-func (e *Engine) memoryLocked() int64 {
-	var n int64
-	for _, db := range e.dbs {
-		n += db.memory
-	}
-	return n
-}
-
 // SetReplica makes the engine a replica, which refuses its clients' writes, hides expired keys without deleting them
 // and lets nothing through to the Sink, or a primary again.
 func (e *Engine) SetReplica(on bool) {
@@ -267,6 +300,10 @@ func (e *Engine) unlock() {
 	if len(e.ready) > 0 { // of what has expired
 		e.serveReady(e.now())
 	}
+	if e.tracking.sessions > 0 {
+		e.trimTracking()
+		e.broadcast()
+	}
 	e.effects.flush()
 	woken := e.woken
 	e.woken = nil
@@ -278,9 +315,23 @@ func (e *Engine) unlock() {
 
 // invoke runs one command and propagates it. The caller ends the unit of effects.
 func (e *Engine) invoke(x *call) {
-	e.handlers[x.spec.ID].handle(x)
+	spec, args, db, start := x.spec, x.args, x.dbIndex, x.tick
+	x.failed = false
+	e.handlers[spec.ID].handle(x)
 	if x.dirty > 0 && !x.rewritten {
 		e.effects.addRaw(x.dbIndex, x.raw)
+	}
+	x.tick = e.clock.tick()
+	failed := x.failed
+	x.failed = false // a transaction doesn't fail with a command of its own
+	if x.blocked == nil {
+		x.note(spec, x.tick-start, failed)
+	}
+	if len(e.monitors) > 0 {
+		x.show(spec, db, args)
+	}
+	if x.c != nil && x.c.track != nil && spec.Is(command.FlagReadonly) && spec.Name != "eval_ro" && spec.Name != "evalsha_ro" {
+		x.remember(spec, args)
 	}
 }
 

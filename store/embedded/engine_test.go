@@ -74,7 +74,7 @@ func TestActiveExpiry(t *testing.T) {
 	clk.advance(2 * time.Second)
 	for e.housekeep() {
 	}
-	if in := e.Info(); in.Keys != 0 || in.Memory != 0 {
+	if in := e.Info(); in.Keys != 0 || in.Memory > 16<<10 { // empty tables remain
 		t.Errorf("%+v", in)
 	}
 }
@@ -144,7 +144,9 @@ func TestMaxMemory(t *testing.T) {
 	want(t, c, "multi", "+OK\r\n")
 	want(t, c, "set a b", "-OOM command not allowed when used memory > 'maxmemory'.\r\n")
 	want(t, c, "discard", "+OK\r\n")
-	want(t, c, "del key:1 key:2", ":2\r\n")
+	for i := range 100 { // the table of keys has just grown
+		want(t, c, fmt.Sprint("del key:", i), ":1\r\n")
+	}
 	want(t, c, "set a b", "+OK\r\n")
 	want(t, c, "flushall", "+OK\r\n")
 	if in := e.Info(); in.Memory != 0 {
@@ -154,7 +156,7 @@ func TestMaxMemory(t *testing.T) {
 
 func TestEviction(t *testing.T) {
 	rec := &recorder{}
-	e := newEngine(t, Options{MaxMemory: 64 << 10, Eviction: true, Sink: rec})
+	e := newEngine(t, Options{MaxMemory: 64 << 10, Eviction: VolatileFirst, Sink: rec})
 	c := newConn(e)
 	for i := range 100 {
 		want(t, c, fmt.Sprintf("set keep:%d v", i), "+OK\r\n")

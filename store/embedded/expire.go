@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"math"
-	"math/rand/v2"
 	"strconv"
 	"time"
 )
@@ -53,12 +52,12 @@ func (e *Engine) housekeeping() {
 // housekeep does a slice of the background work and tells whether there is more.
 func (e *Engine) housekeep() (more bool) {
 	now := e.now()
-	if !e.needsHousekeeping(now) {
+	if e.paused.Load() || !e.needsHousekeeping(now) {
 		return false
 	}
 	e.lock()
 	defer e.unlock()
-	if !e.replica && e.expireDue(now, expireSlice) {
+	if !e.replica && e.expireDue(now, expireSlice) || e.evictBeyond(expireSlice) {
 		return true
 	}
 	for _, ks := range e.dbs {
@@ -74,6 +73,13 @@ func (e *Engine) housekeep() (more bool) {
 func (e *Engine) needsHousekeeping(now int64) bool {
 	e.rlock()
 	defer e.mu.RUnlock()
+	used := e.memoryLocked()
+	if used > e.stats.peak.Load() {
+		e.stats.peak.Store(used)
+	}
+	if !e.replica && e.limit.max > 0 && e.limit.policy != NoEviction && used > e.limit.max {
+		return true
+	}
 	for _, ks := range e.dbs {
 		if ks.keys.resizing() || !e.replica && len(ks.volatile) > 1 && ks.volatile[1].at < now {
 			return true
@@ -85,6 +91,9 @@ func (e *Engine) needsHousekeeping(now int64) bool {
 // expireDue deletes keys whose time is over, those most overdue first, and tells whether the slice ended before
 // it was done. Needs the write lock, between commands.
 func (e *Engine) expireDue(now int64, slice time.Duration) (more bool) {
+	if e.paused.Load() {
+		return false
+	}
 	start, n := time.Now(), 0
 	for i, ks := range e.dbs {
 		for len(ks.volatile) > 1 && ks.volatile[1].at < now {
@@ -100,52 +109,20 @@ func (e *Engine) expireDue(now int64, slice time.Duration) (more bool) {
 
 func (e *Engine) expireKey(db int, ent *entry[object]) {
 	e.stats.expired.Add(1)
-	e.drop(db, ent.key)
+	e.drop(db, ent, "expired")
 }
 
-// drop deletes a key on the engine's own account; replicas are told.
-func (e *Engine) drop(db int, key string) {
-	k := bytesOf(key)
+// drop deletes a key on the engine's own account; replicas are told, and who listens to events.
+func (e *Engine) drop(db int, ent *entry[object], event string) {
+	k := bytesOf(ent.key)
 	e.dbs[db].remove(k)
 	e.touched(db, k)
 	e.effects.add(db, [][]byte{[]byte("DEL"), k})
-}
-
-// makeRoom tells whether there is memory for a write, having evicted keys if that is allowed: those with a TTL at
-// random, then any. Needs the write lock, between commands.
-func (e *Engine) makeRoom() bool {
-	if e.replica {
-		return true // the primary decides
+	class := eventExpired
+	if event == "evicted" {
+		class = eventEvicted
 	}
-	for e.memoryLocked() > e.opts.MaxMemory {
-		if !e.opts.Eviction || !e.evictOne() {
-			return false
-		}
-	}
-	return true
-}
-
-func (e *Engine) evictOne() bool {
-	db, ent := -1, (*entry[object])(nil)
-	start := rand.IntN(len(e.dbs))
-	for n := range e.dbs {
-		i := (start + n) % len(e.dbs)
-		ks := e.dbs[i]
-		if v := len(ks.volatile) - 1; v > 0 {
-			db, ent = i, ks.volatile[1+rand.IntN(v)].ent
-			break
-		}
-		if ent == nil && ks.len() > 0 {
-			db, ent = i, ks.keys.random()
-		}
-	}
-	if ent == nil {
-		return false
-	}
-	e.stats.evicted.Add(1)
-	e.drop(db, ent.key)
-	e.effects.end()
-	return true
+	e.notify(class, db, event, k)
 }
 
 // --- commands ---
@@ -221,11 +198,13 @@ func expireGeneric(x *call, base, unit int64) {
 	if when <= x.now && !x.fromStream {
 		x.remove(key)
 		x.propagate([]byte("DEL"), key)
+		x.notify(eventGeneric, "del", key)
 		x.int(1)
 		return
 	}
 	x.db.setExpire(o, when)
 	x.touch(key, o)
+	x.notify(eventGeneric, "expire", key)
 	args := append([][]byte{[]byte("PEXPIREAT"), key, strconv.AppendInt(nil, when, 10)}, x.args[3:]...)
 	x.propagate(args...)
 	x.int(1)
@@ -260,6 +239,7 @@ func persistCommand(x *call) {
 	}
 	x.db.clearExpire(o)
 	x.touch(x.args[1], o)
+	x.notify(eventGeneric, "persist", x.args[1])
 	x.dirty++
 	x.int(1)
 }

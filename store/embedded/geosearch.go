@@ -45,8 +45,7 @@ func geoSearch(x *call, form geoForm) {
 			x.array(0)
 			return
 		}
-		x.store(q.dst, payload{}, 0)
-		x.int(0)
+		x.store(q.dst, payload{}, 0, "")
 		return
 	}
 	if q.count != 0 && !q.desc && !q.any {
@@ -249,6 +248,9 @@ func (x *call) geoStore(q *geoQuery, found []geoPoint) {
 		}
 		z.set(p.member, score, x.seed())
 	}
-	x.store(q.dst, zsetPayload(z), len(found))
-	x.int(int64(len(found)))
+	event := "georadiusstore"
+	if x.spec.Name == "geosearchstore" {
+		event = "geosearchstore"
+	}
+	x.store(q.dst, zsetPayload(z), len(found), event)
 }

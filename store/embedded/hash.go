@@ -65,7 +65,7 @@ func hsetCommand(x *call) {
 			created++
 		}
 	}
-	x.saved(key, o, hashPayload(h))
+	x.saved(key, o, hashPayload(h), "hset")
 	x.dirty += len(x.args)/2 - 1
 	if x.spec.Name == "hmset" {
 		x.ok()
@@ -85,7 +85,7 @@ func hsetnxCommand(x *call) {
 		return
 	}
 	h.set(x.args[2], x.args[3], x.seed())
-	x.saved(key, o, hashPayload(h))
+	x.saved(key, o, hashPayload(h), "hset")
 	x.dirty++
 	x.int(1)
 }
@@ -206,7 +206,7 @@ func hdelCommand(x *call) {
 			}
 		}
 		if removed > 0 {
-			x.shrunk(key, o)
+			x.shrunk(key, o, "hdel")
 			x.dirty += removed
 		}
 	}
@@ -239,7 +239,7 @@ func hincrbyCommand(x *call) {
 	n += by
 	var scratch [24]byte
 	h.set(x.args[2], strconv.AppendInt(scratch[:0], n, 10), x.seed())
-	x.saved(key, o, hashPayload(h))
+	x.saved(key, o, hashPayload(h), "hincrby")
 	x.dirty++
 	x.int(n)
 }
@@ -269,7 +269,7 @@ func hincrbyfloatCommand(x *call) {
 		return
 	}
 	h.set(x.args[2], sum, x.seed())
-	x.saved(key, o, hashPayload(h))
+	x.saved(key, o, hashPayload(h), "hincrbyfloat")
 	x.dirty++
 	x.propagate([]byte("HSET"), key, x.args[2], sum)
 	x.bulk(sum)

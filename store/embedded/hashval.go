@@ -141,12 +141,12 @@ func (h *hashValue) set(field, value []byte, seed uint64) (added bool) {
 	}
 	v := newHashField(field, value)
 	if f := h.big.find(field); f != nil {
-		h.big.fields += roundAlloc(len(v)) - roundAlloc(len(*f))
+		h.big.fields += allocated(len(v)) - allocated(len(*f))
 		*f = v
 		return false
 	}
 	h.big.insert(v)
-	h.big.fields += roundAlloc(len(v))
+	h.big.fields += allocated(len(v))
 	return true
 }
 
@@ -160,7 +160,7 @@ func (h *hashValue) grow(seed uint64) {
 	h.each(func(field, value lpValue) bool {
 		f := newHashField(field.bytes(&s1), value.bytes(&s2))
 		big.insert(f)
-		big.fields += roundAlloc(len(f))
+		big.fields += allocated(len(f))
 		return true
 	})
 	h.pack, h.big = nil, big
@@ -176,7 +176,7 @@ func (h *hashValue) remove(field []byte) bool {
 	}
 	f, ok := h.big.remove(field)
 	if ok {
-		h.big.fields -= roundAlloc(len(f))
+		h.big.fields -= allocated(len(f))
 	}
 	return ok
 }

@@ -64,6 +64,7 @@ func pfaddCommand(x *call) {
 	if updated > 0 {
 		h.outdate()
 		x.setHLL(key, o, h)
+		x.notify(eventString, "pfadd", key)
 		x.dirty += updated
 	}
 	x.boolean(updated > 0)
@@ -159,6 +160,7 @@ func pfmergeCommand(x *call) {
 	}
 	h.outdate()
 	x.setHLL(key, o, h)
+	x.notify(eventString, "pfadd", key)
 	x.dirty++
 	x.ok()
 }

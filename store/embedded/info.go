@@ -16,36 +16,43 @@ func infoCommands() []registration {
 // section writes the lines of one part of INFO.
 type section struct {
 	name  string
+	extra bool // only when asked for
 	write func(x *call, b *strings.Builder)
 }
 
 func infoSections() []section {
 	return []section{
-		{"Server", infoServer},
-		{"Clients", infoClients},
-		{"Memory", infoMemory},
-		{"Persistence", infoPersistence},
-		{"Stats", infoStats},
-		{"Replication", infoReplication},
-		{"CPU", infoCPU},
-		{"Cluster", func(_ *call, b *strings.Builder) { b.WriteString("cluster_enabled:0\r\n") }},
-		{"Keyspace", infoKeyspace},
+		{"Server", false, infoServer},
+		{"Clients", false, infoClients},
+		{"Memory", false, infoMemory},
+		{"Persistence", false, infoPersistence},
+		{"Stats", false, infoStats},
+		{"Replication", false, infoReplication},
+		{"CPU", false, infoCPU},
+		{"Modules", false, func(*call, *strings.Builder) {}},
+		{"Commandstats", true, infoCommandStats},
+		{"Errorstats", false, infoErrorStats},
+		{"Latencystats", true, infoLatencyStats},
+		{"Cluster", false, func(_ *call, b *strings.Builder) { b.WriteString("cluster_enabled:0\r\n") }},
+		{"Keyspace", false, infoKeyspace},
 	}
 }
 
 func infoCommand(x *call) {
-	want, all := map[string]bool{}, len(x.args) == 1
+	want, usual, all := map[string]bool{}, len(x.args) == 1, false
 	for _, a := range x.args[1:] {
 		switch s := strings.ToLower(string(a)); s {
-		case "all", "default", "everything":
+		case "all", "everything":
 			all = true
+		case "default":
+			usual = true
 		default:
 			want[s] = true
 		}
 	}
 	var b strings.Builder
 	for _, s := range infoSections() {
-		if !all && !want[strings.ToLower(s.name)] {
+		if !all && !(usual && !s.extra) && !want[strings.ToLower(s.name)] {
 			continue
 		}
 		if b.Len() > 0 {
@@ -70,8 +77,8 @@ func infoServer(x *call, b *strings.Builder) {
 }
 
 func infoClients(x *call, b *strings.Builder) {
-	fmt.Fprintf(b, "connected_clients:%d\r\nblocked_clients:%d\r\npubsub_clients:%d\r\n",
-		x.e.stats.conns.Load(), x.e.stats.blocked.Load(), x.e.pubsub.sessions())
+	fmt.Fprintf(b, "connected_clients:%d\r\nblocked_clients:%d\r\ntracking_clients:%d\r\npubsub_clients:%d\r\n",
+		x.e.stats.conns.Load(), x.e.stats.blocked.Load(), x.e.tracking.sessions, x.e.pubsub.sessions())
 }
 
 // human writes bytes as Redis's INFO does.
@@ -89,18 +96,35 @@ func human(n int64) string {
 }
 
 func infoMemory(x *call, b *strings.Builder) {
-	used, limit := x.e.memoryLocked(), x.e.opts.MaxMemory
-	fmt.Fprintf(b, "used_memory:%d\r\nused_memory_human:%s\r\nused_memory_dataset:%d\r\n"+
-		"maxmemory:%d\r\nmaxmemory_human:%s\r\nmaxmemory_policy:%s\r\n",
-		used, human(used), used, limit, human(limit), x.e.policy())
+	used, limit := x.e.memoryLocked(), x.e.limit.max
+	peak, scripts := x.e.peakMemory(), int64(x.e.scripts.bytes)
+	live, total := processMemory()
+	tables := int64(0)
+	for _, ks := range x.e.dbs {
+		tables += ks.tables()
+	}
+	fmt.Fprintf(b, "used_memory:%d\r\nused_memory_human:%s\r\nused_memory_rss:%d\r\nused_memory_rss_human:%s\r\n"+
+		"used_memory_peak:%d\r\nused_memory_peak_human:%s\r\nused_memory_overhead:%d\r\nused_memory_dataset:%d\r\n"+
+		"allocator_allocated:%d\r\nused_memory_scripts_eval:%d\r\nnumber_of_cached_scripts:%d\r\n"+
+		"maxmemory:%d\r\nmaxmemory_human:%s\r\nmaxmemory_policy:%s\r\nmem_allocator:go\r\n",
+		used, human(used), total, human(total), peak, human(peak), tables+scripts, used-tables-scripts,
+		live, scripts, len(x.e.scripts.cache), limit, human(limit), x.e.limit.policy.shown())
 }
 
 func infoStats(x *call, b *strings.Builder) {
 	s := &x.e.stats
-	fmt.Fprintf(b, "total_commands_processed:%d\r\nexpired_keys:%d\r\nevicted_keys:%d\r\nkeyspace_hits:%d\r\n"+
-		"keyspace_misses:%d\r\npubsub_channels:%d\r\npubsub_patterns:%d\r\npubsubshard_channels:%d\r\n",
-		s.commands.Load(), s.expired.Load(), s.evicted.Load(), s.hits.Load(), s.misses.Load(),
-		len(x.e.pubsub.subs[subChannel]), len(x.e.pubsub.subs[subPattern]), len(x.e.pubsub.subs[subShard]))
+	t, r := &x.e.tracking, x.e.opts.Replication()
+	t.mu.Lock()
+	keys, items := len(t.keys), t.items
+	t.mu.Unlock()
+	fmt.Fprintf(b, "total_connections_received:%d\r\ntotal_commands_processed:%d\r\nsync_full:%d\r\nsync_partial_ok:%d\r\n"+
+		"sync_partial_err:%d\r\nexpired_keys:%d\r\nevicted_keys:%d\r\nkeyspace_hits:%d\r\nkeyspace_misses:%d\r\n"+
+		"pubsub_channels:%d\r\npubsub_patterns:%d\r\npubsubshard_channels:%d\r\ntracking_total_keys:%d\r\n"+
+		"tracking_total_items:%d\r\ntracking_total_prefixes:%d\r\ntotal_error_replies:%d\r\n",
+		s.connected.Load(), s.commands.Load(), r.SyncFull, r.SyncPartialOK, r.SyncPartialErr,
+		s.expired.Load(), s.evicted.Load(), s.hits.Load(), s.misses.Load(),
+		len(x.e.pubsub.subs[subChannel]), len(x.e.pubsub.subs[subPattern]), len(x.e.pubsub.subs[subShard]),
+		keys, items, len(t.prefixes), x.e.errors.count())
 }
 
 func infoReplication(x *call, b *strings.Builder) {
@@ -134,7 +158,12 @@ func infoReplication(x *call, b *strings.Builder) {
 		fmt.Fprintf(b, "slave%d:ip=%s,port=%s,state=%s,offset=%d,lag=%d\r\n",
 			i, host, port, rep.State, rep.Offset, int64(rep.Lag/time.Second))
 	}
-	fmt.Fprintf(b, "master_replid:%s\r\nmaster_repl_offset:%d\r\n", r.Replid, r.Offset)
+	second, from := r.Replid2, r.SecondOffset
+	if second == "" {
+		second, from = strings.Repeat("0", 40), -1
+	}
+	fmt.Fprintf(b, "master_replid:%s\r\nmaster_replid2:%s\r\nmaster_repl_offset:%d\r\nsecond_repl_offset:%d\r\n",
+		r.Replid, second, r.Offset, from)
 }
 
 func infoCPU(_ *call, b *strings.Builder) {

@@ -33,6 +33,7 @@ func keysCommands() []registration {
 func (x *call) readQuietly(key []byte) *object {
 	o := x.peek(key)
 	if o == nil {
+		x.notify(eventMiss, "keymiss", key)
 		x.misses++
 	} else {
 		x.hits++
@@ -44,6 +45,7 @@ func delCommand(x *call) {
 	n := 0
 	for _, key := range x.args[1:] {
 		if x.remove(key) {
+			x.notify(eventGeneric, "del", key)
 			n++
 		}
 	}
@@ -104,6 +106,8 @@ func renameGeneric(x *call, nx bool) {
 	p, at := o.payload(), x.db.expireAt(o)
 	x.remove(src)
 	x.addExpiring(dst, p, at)
+	x.notify(eventGeneric, "rename_from", src)
+	x.notify(eventGeneric, "rename_to", dst)
 	x.dirty++
 	if nx {
 		x.int(1)
@@ -185,7 +189,11 @@ func copyCommand(x *call) {
 		}
 		x.remove(dst)
 	}
+	if !x.room(o.mem) {
+		return
+	}
 	x.addExpiring(dst, o.clone(), at)
+	x.notify(eventGeneric, "copy_to", dst)
 	x.dirty++
 	x.int(1)
 }
@@ -216,6 +224,10 @@ func moveCommand(x *call) {
 	x.addExpiring(key, p, at)
 	x.use(from)
 	x.remove(key)
+	x.notify(eventGeneric, "move_from", key)
+	x.use(to)
+	x.notify(eventGeneric, "move_to", key)
+	x.use(from)
 	x.dirty++
 	x.int(1)
 }
@@ -264,7 +276,7 @@ func flushGeneric(x *call, from, to int) {
 // --- OBJECT ---
 
 func objectEncoding(x *call) {
-	if o := x.readQuietly(x.args[2]); o != nil {
+	if o := x.peek(x.args[2]); o != nil {
 		x.bulkString(o.encoding())
 		return
 	}
@@ -272,7 +284,7 @@ func objectEncoding(x *call) {
 }
 
 func objectRefcount(x *call) {
-	o := x.readQuietly(x.args[2])
+	o := x.peek(x.args[2])
 	switch {
 	case o == nil:
 		x.null()
@@ -284,17 +296,27 @@ func objectRefcount(x *call) {
 }
 
 func objectIdletime(x *call) {
-	o := x.readQuietly(x.args[2])
+	o := x.peek(x.args[2])
 	if o == nil {
 		x.null()
 		return
 	}
-	x.int(max(x.now/1000-int64(o.lru.Load()), 0))
+	if x.e.limit.policy.lfu() {
+		x.err("ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when " +
+			"switching between policies at runtime LRU and LFU data will take some time to adjust.")
+		return
+	}
+	x.int(o.idle(x.now) / 1000)
 }
 
 func objectFreq(x *call) {
-	if x.readQuietly(x.args[2]) == nil {
+	o := x.peek(x.args[2])
+	if o == nil {
 		x.null()
+		return
+	}
+	if x.e.limit.policy.lfu() {
+		x.int(int64(o.frequency(x.now)))
 		return
 	}
 	x.err("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when " +

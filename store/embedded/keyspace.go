@@ -35,10 +35,10 @@ func (ks *keyspace) len() int { return ks.keys.len() }
 func (ks *keyspace) expires() int { return len(ks.volatile) - 1 }
 
 // add stores a value under a key that isn't there.
-func (ks *keyspace) add(key []byte, p payload, now int64) *object {
+func (ks *keyspace) add(key []byte, p payload, lru uint32) *object {
 	o := &ks.keys.add(string(key)).val
 	o.put(p)
-	o.lru.Store(uint32(now / 1000))
+	o.lru.Store(lru)
 	if ks.snap != nil {
 		o.mark = ks.snap.mark // younger than the snapshot
 	}
@@ -80,13 +80,17 @@ func (ks *keyspace) expireAt(o *object) int64 {
 // deadlineSize is what a TTL costs.
 const deadlineSize = int64(unsafe.Sizeof(deadline{}))
 
+// size is the memory of all keys and of the tables that hold them.
+func (ks *keyspace) size() int64 {
+	return ks.memory + int64(len(ks.keys.table[0])+len(ks.keys.table[1]))*8 + int64(cap(ks.volatile)-1)*deadlineSize
+}
+
 func (ks *keyspace) setExpire(o *object, at int64) {
 	i := int(o.vol)
 	if i == 0 {
 		i = len(ks.volatile)
 		ks.volatile = append(ks.volatile, deadline{ent: entryOf(o)})
 		o.vol = uint32(i)
-		ks.memory += deadlineSize
 	}
 	ks.volatile[i].at = at
 	ks.sift(i)
@@ -101,7 +105,6 @@ func (ks *keyspace) clearExpire(o *object) {
 	ks.volatile[last] = deadline{}
 	ks.volatile = ks.volatile[:last]
 	o.vol = 0
-	ks.memory -= deadlineSize
 	if i < last {
 		ks.volatile[i].ent.val.vol = uint32(i)
 		ks.sift(i)

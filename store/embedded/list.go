@@ -128,7 +128,7 @@ func pushGeneric(x *call, front, onlyExisting bool) {
 	}
 	x.dirty += len(x.args) - 2
 	x.int(int64(l.len()))
-	x.saved(key, o, listPayload(l))
+	x.saved(key, o, listPayload(l), pushEvent(front))
 }
 
 func popGeneric(x *call, front bool) {
@@ -153,13 +153,27 @@ func popGeneric(x *call, front bool) {
 		x.null()
 	case !counted:
 		x.popped(o.list(), front)
-		x.shrunk(key, o)
+		x.shrunk(key, o, popEvent(front))
 	case count == 0:
 		x.array(0)
 	default:
 		x.poppedMany(o.list(), int(min(count, int64(o.list().len()))), front)
-		x.shrunk(key, o)
+		x.shrunk(key, o, popEvent(front))
 	}
+}
+
+func pushEvent(front bool) string {
+	if front {
+		return "lpush"
+	}
+	return "rpush"
+}
+
+func popEvent(front bool) string {
+	if front {
+		return "lpop"
+	}
+	return "rpop"
 }
 
 func llenCommand(x *call) {
@@ -220,6 +234,7 @@ func lsetCommand(x *call) {
 	}
 	l.set(int(i), x.args[3])
 	x.touch(key, o)
+	x.notify(eventList, "lset", key)
 	x.dirty++
 	x.ok()
 }
@@ -258,6 +273,7 @@ func linsertCommand(x *call) {
 	}
 	l.insert(at, x.args[4])
 	x.touch(key, o)
+	x.notify(eventList, "linsert", key)
 	x.dirty++
 	x.int(int64(l.len()))
 }
@@ -319,7 +335,7 @@ func ltrimCommand(x *call) {
 		before := l.len()
 		l.removeRange(from+n, before-from-n)
 		l.removeRange(0, from)
-		x.shrunk(key, o)
+		x.shrunk(key, o, "ltrim")
 		x.dirty += before - n
 	}
 	x.ok()
@@ -339,7 +355,7 @@ func lremCommand(x *call) {
 	if o != nil {
 		removed = o.list().removeEqual(x.args[3], int(max(count, -count, 0)), count < 0)
 		if removed > 0 {
-			x.shrunk(key, o)
+			x.shrunk(key, o, "lrem")
 			x.dirty += removed
 		}
 	}

@@ -36,6 +36,8 @@ func (x *call) moveElement(src, dst []byte, fromFront, toFront bool) (moved bool
 		l.drop(fromFront)
 		l.push(v, toFront)
 		x.touch(src, o)
+		x.notify(eventList, pushEvent(toFront), src)
+		x.notify(eventList, popEvent(fromFront), src)
 		x.dirty++
 		x.bulk(v)
 		return true
@@ -51,8 +53,8 @@ func (x *call) moveElement(src, dst []byte, fromFront, toFront bool) (moved bool
 	x.bulk(v)
 	l.drop(fromFront)
 	x.dirty++
-	x.shrunk(src, o)
-	x.saved(dst, d, listPayload(to))
+	x.saved(dst, d, listPayload(to), pushEvent(toFront))
+	x.shrunk(src, o, popEvent(fromFront))
 	return true
 }
 
@@ -74,7 +76,7 @@ func bpopGeneric(x *call, front bool) {
 		x.array(2)
 		x.bulk(key)
 		x.popped(o.list(), front)
-		x.shrunk(key, o)
+		x.shrunk(key, o, popEvent(front))
 		name := "RPOP"
 		if front {
 			name = "LPOP"
@@ -196,7 +198,7 @@ func lmpopGeneric(x *call, blocking bool) {
 		x.array(2)
 		x.bulk(key)
 		x.poppedMany(l, n, front)
-		x.shrunk(key, o)
+		x.shrunk(key, o, popEvent(front))
 		name := "RPOP"
 		if front {
 			name = "LPOP"

@@ -22,6 +22,16 @@ func TestMemoryIsAccounted(t *testing.T) {
 		{"hashes of 10", func(i int) string {
 			return fmt.Sprintf("hset key:%012d a 1 b 2 c 3 d 4 e 5 f 6 g 7 h 8 i 9 j %d", i, i)
 		}},
+		{"hashes of 200", func(i int) string { return fmt.Sprintf("hset key:%012d field:%d value:%d", i%(n/200), i, i) }},
+		{"lists of 10", func(i int) string { return fmt.Sprintf("rpush key:%012d a b c d e f g h i value:%d", i, i) }},
+		{"one list", func(i int) string { return fmt.Sprintf("rpush key value:%d", i) }},
+		{"sets of 10 numbers", func(i int) string { return fmt.Sprintf("sadd key:%012d 1 2 3 4 5 6 7 8 9 %d", i, i%30000) }},
+		{"sets of 10", func(i int) string { return fmt.Sprintf("sadd key:%012d a b c d e f g h i member:%d", i, i) }},
+		{"sets of 200", func(i int) string { return fmt.Sprintf("sadd key:%012d member:%d", i%(n/200), i) }},
+		{"sorted sets of 10", func(i int) string {
+			return fmt.Sprintf("zadd key:%012d 1 a 2 b 3 c 4 d 5 e 6 f 7 g 8 h 9 i %d j", i, i)
+		}},
+		{"sorted sets of 200", func(i int) string { return fmt.Sprintf("zadd key:%012d %d member:%d", i%(n/200), i, i) }},
 		{"streams", func(i int) string { return fmt.Sprintf("xadd key:%012d %d-0 field value", i%(n/10), i+1) }},
 		{"one stream", func(i int) string { return fmt.Sprintf("xadd key %d-0 field value%d", i+1, i) }},
 		{"HyperLogLogs", func(i int) string { return fmt.Sprintf("pfadd key:%012d a b c d e f g h i j", i) }},

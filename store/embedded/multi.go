@@ -84,6 +84,10 @@ func execCommand(x *call) {
 			x.err("READONLY You can't write against a read only replica.")
 			continue
 		}
+		if q.spec.Is(command.FlagDenyOOM) && !c.fromStream && x.e.farOver() {
+			x.err(errOOM)
+			continue
+		}
 		x.e.invoke(x)
 	}
 	x.multi = false
@@ -147,6 +151,9 @@ func (e *Engine) touched(db int, key []byte) {
 	if len(e.waiting[db]) > 0 {
 		e.signalGone(db, key)
 	}
+	if e.tracking.sessions > 0 {
+		e.invalidate(key)
+	}
 	if len(e.watched[db]) == 0 {
 		return
 	}
@@ -161,6 +168,7 @@ func (e *Engine) touched(db int, key []byte) {
 
 // touchedAll is touched for all keys of a database that is replaced by another.
 func (e *Engine) touchedAll(db int, before, after *keyspace) {
+	e.invalidateAll()
 	now := e.now()
 	for key, ws := range e.watched[db] {
 		was, is, over := before.keys.find(bytesOf(key)), (*entry[object])(nil), false

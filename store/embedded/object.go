@@ -114,18 +114,22 @@ func (o *object) set() *setValue       { return (*setValue)(o.ptr) }
 func (o *object) zset() *zset          { return (*zset)(o.ptr) }
 func (o *object) stream() *streamValue { return (*streamValue)(o.ptr) }
 
-func (o *object) container() container {
-	switch o.kind {
+func (o *object) container() container { return containerOf(o.kind, o.ptr) }
+
+func (p payload) container() container { return containerOf(p.kind, p.ptr) }
+
+func containerOf(k kind, p unsafe.Pointer) container {
+	switch k {
 	case kindHash:
-		return o.hash()
+		return (*hashValue)(p)
 	case kindList:
-		return o.list()
+		return (*listValue)(p)
 	case kindSet:
-		return o.set()
+		return (*setValue)(p)
 	case kindZSet:
-		return o.zset()
+		return (*zset)(p)
 	case kindStream:
-		return o.stream()
+		return (*streamValue)(p)
 	}
 	return nil
 }
@@ -174,32 +178,18 @@ func (o *object) encoding() string {
 	return "raw"
 }
 
-// entryOverhead is an entry's 64 bytes and its share of the bucket array.
-const entryOverhead = 64 + 8
+// entryOverhead is an entry's 64 bytes; the bucket array is counted by keyspace.size.
+const entryOverhead = 64
 
 // size estimates the memory of the key with this value.
 func (o *object) size(keyLen int) int64 {
 	n := entryOverhead + allocated(keyLen)
 	if c := o.container(); c != nil {
-		return n + int64(c.memory())
+		n += c.memory()
+	} else if o.enc != encInt {
+		n += allocated(int(uint32(o.num)))
 	}
-	if o.enc == encInt {
-		return n
-	}
-	return n + allocated(int(uint32(o.num)))
-}
-
-// allocated rounds a size up as Go's allocator does, about: to 8 bytes when small, to an eighth above.
-func allocated(n int) int64 {
-	switch {
-	case n == 0:
-		return 0
-	case n <= 128:
-		return int64(n+15) &^ 15
-	case n <= 32<<10:
-		return int64(n + n/16)
-	}
-	return int64(n+8191) &^ 8191
+	return int64(n)
 }
 
 // bytesOf views a string as bytes; they must not be written.

@@ -164,21 +164,26 @@ func unsubscribeGeneric(x *call, kind int) {
 
 func publishGeneric(x *call, shard bool) {
 	channel, message := x.args[1], x.args[2]
-	p := &x.e.pubsub
-	kind, word, n := subChannel, "message", 0
+	n := 0
 	if shard {
-		kind, word = subShard, "smessage"
-	}
-	n += x.deliver(p.subs[kind][string(channel)], word, channel, message)
-	if !shard {
-		for _, pattern := range p.order {
-			if match([]byte(pattern), channel, false) {
-				n += x.deliver(p.subs[subPattern][pattern], "pmessage", []byte(pattern), channel, message)
-			}
-		}
+		n = x.deliver(x.e.pubsub.subs[subShard][string(channel)], "smessage", channel, message)
+	} else {
+		n = x.publish(channel, message)
 	}
 	x.int(int64(n))
 	x.dirty++ // replicas have subscribers too
+}
+
+// publish sends a message to a channel's subscribers and those whose patterns match, and tells how many that were.
+func (x *call) publish(channel, message []byte) int {
+	p := &x.e.pubsub
+	n := x.deliver(p.subs[subChannel][string(channel)], "message", channel, message)
+	for _, pattern := range p.order {
+		if match([]byte(pattern), channel, false) {
+			n += x.deliver(p.subs[subPattern][pattern], "pmessage", []byte(pattern), channel, message)
+		}
+	}
+	return n
 }
 
 // deliver sends a message to sessions, in the protocol of each.

@@ -46,7 +46,13 @@ func (x *call) boolean(b bool) {
 }
 
 // err replies an error; the text starts with its code ("ERR …") and has no line breaks.
-func (x *call) err(text string) { x.out = frame.AppendError(x.out, text) }
+func (x *call) err(text string) {
+	x.failed = true
+	if x.e != nil {
+		x.e.errors.add(text)
+	}
+	x.out = frame.AppendError(x.out, text)
+}
 
 // errf formats as Redis does in C: an argument ends at its first zero byte, and line breaks become spaces but for those
 // at the end, which go.

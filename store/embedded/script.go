@@ -14,6 +14,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"respmesh/resp/command"
+	"respmesh/resp/frame"
 )
 
 // Scripts run under the engine's write lock. One that has run for Options.ScriptTimeLimit lets go of it: from then on
@@ -97,27 +98,30 @@ type scripts struct {
 	handler                         *lua.LFunction
 	wrote                           atomic.Bool
 
-	mu      sync.Mutex
-	timer   *time.Timer
-	active  bool
-	started time.Time
-	stop    *stopper
-	done    chan struct{} // closed when a script that has let go of the lock ends
-	heap    uint64        // when first looked at
-	sample  [2]metrics.Sample
-	closing bool
+	mu       sync.Mutex
+	patience time.Duration // how long before others are answered BUSY; 0: for ever
+	timer    *time.Timer
+	active   bool
+	started  time.Time
+	stop     *stopper
+	done     chan struct{} // closed when a script that has let go of the lock ends
+	heap     uint64        // when first looked at
+	sample   [2]metrics.Sample
+	closing  bool
 }
 
 func (s *scripts) init(e *Engine) {
 	s.e, s.cache, s.json, s.random.x = e, map[string]*script{}, defaultJSON(), 0x1234abcd330e
 	s.conn.e, s.conn.proto = e, 2
+	s.patience = e.opts.ScriptTimeLimit
 	s.sample[0].Name, s.sample[1].Name = "/memory/classes/heap/objects:bytes", "/gc/heap/live:bytes"
 }
 
 // --- EVAL ---
 
 func evalCommand(x *call, bySHA, readonly bool) {
-	x.rewritten = true // what goes to replicas is what the script does
+	x.rewritten = true              // what goes to replicas is what the script does
+	x.showAlways(x.dbIndex, x.args) // before what the script does
 	s := &x.e.scripts
 	if bySHA && len(x.args[1]) != 40 {
 		x.err(errNoScript)
@@ -233,7 +237,7 @@ func parseShebang(line string) (f scriptFlags, bad string) {
 // run executes a script for a session.
 func (s *scripts) run(x *call, sc *script, readonly bool, keys int) {
 	e, f := s.e, sc.flags
-	oom := e.opts.MaxMemory > 0 && !x.fromStream && !e.makeRoom()
+	oom := e.limit.max > 0 && !x.fromStream && !e.makeRoom(0)
 	if f.shebang {
 		switch {
 		case !f.noWrites && !x.fromStream && e.replica:
@@ -249,6 +253,7 @@ func (s *scripts) run(x *call, sc *script, readonly bool, keys int) {
 	}
 	s.readonly, s.allowOOM, s.oom, s.repl, s.now = readonly || f.noWrites, f.allowOOM, oom, replAOF|replReplica, x.now
 	s.conn.db, s.conn.proto, s.conn.fromStream, s.conn.id = x.c.db, 2, x.fromStream, x.c.id
+	s.conn.addr, s.conn.name, s.conn.track = x.c.addr, x.c.name, x.c.track
 	s.wrote.Store(false)
 	r := s.runtime()
 	fn := r.compiled[sc.sha]
@@ -334,12 +339,13 @@ func (s *scripts) discard() {
 
 // replyError replies what an uncaught error is.
 func (s *scripts) replyError(x *call, r *luaRuntime, sc *script, err error) {
-	text, source, line := "ERR execution failure", "", ""
+	text, source, line, counted := "ERR execution failure", "", "", false
 	if api, ok := err.(*lua.ApiError); ok {
 		if t, ok := api.Object.(*lua.LTable); ok {
 			text, _ = field(t, "err")
 			source, _ = field(t, "source")
 			line, _ = field(t, "line")
+			counted = t.RawGetString("ignore_error_stats_update") == lua.LTrue
 			if _, ok := field(t, "err"); !ok {
 				text = "ERR unknown error" // here the real server dies
 			}
@@ -367,6 +373,11 @@ func (s *scripts) replyError(x *call, r *luaRuntime, sc *script, err error) {
 			source = "@" + source
 		}
 		text += fmt.Sprintf(" script: %s, on %s:%s.", sc.sha, source, line)
+	}
+	if counted { // when the command replied it
+		x.failed = true
+		x.out = frame.AppendError(x.out, oneLine(text))
+		return
 	}
 	x.err(oneLine(text))
 }
@@ -410,7 +421,7 @@ func (s *scripts) watch() {
 	if !s.active {
 		return
 	}
-	if s.done == nil && time.Since(s.started) >= s.e.opts.ScriptTimeLimit {
+	if s.done == nil && s.patience > 0 && time.Since(s.started) >= s.patience {
 		s.done = make(chan struct{})
 		s.e.busy = s.done
 		s.e.mu.Unlock() // on behalf of the script, which holds it
@@ -436,6 +447,18 @@ func (s *scripts) watchMemory() {
 	if live := s.sample[1].Value.Uint64(); live >= s.heap+limit {
 		s.stop.kill(errScriptMemory)
 	}
+}
+
+func (s *scripts) limit() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.patience
+}
+
+func (s *scripts) setLimit(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.patience = d
 }
 
 // kill is SCRIPT KILL; it needs no lock of the engine.

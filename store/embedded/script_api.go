@@ -245,11 +245,13 @@ func (s *scripts) refused(spec *command.Spec, args [][]byte) string {
 		return "ERR This Redis command is not allowed from script"
 	case s.readonly && spec.Is(command.FlagWrite|command.FlagMayReplicate):
 		return "ERR Write commands are not allowed from read-only scripts."
+	case spec.Is(command.FlagDenyOOM) && !s.conn.fromStream && e.farOver():
+		return errOOM
 	case !spec.Is(command.FlagWrite), s.wrote.Load():
 	case e.replica && !s.conn.fromStream:
 		return "READONLY You can't write against a read only replica."
 	case s.oom && !s.allowOOM && spec.Is(command.FlagDenyOOM):
-		return "OOM command not allowed when used memory > 'maxmemory'."
+		return errOOM
 	}
 	return ""
 }
@@ -257,7 +259,7 @@ func (s *scripts) refused(spec *command.Spec, args [][]byte) string {
 // execute runs one command of the script on the session of scripts.
 func (s *scripts) execute(spec *command.Spec, args [][]byte) []byte {
 	e, x := s.e, &s.x
-	x.e, x.c, x.out, x.multi, x.now, x.fromStream = e, &s.conn, x.out[:0], true, s.now, s.conn.fromStream
+	x.e, x.c, x.out, x.multi, x.now, x.tick, x.fromStream = e, &s.conn, x.out[:0], true, s.now, e.clock.tick(), s.conn.fromStream
 	s.raw = s.raw[:0]
 	if e.effects.sink != nil && spec.Is(command.FlagWrite|command.FlagMayReplicate) {
 		s.raw = frame.AppendCommand(s.raw, args...)
@@ -274,6 +276,7 @@ func (s *scripts) execute(spec *command.Spec, args [][]byte) []byte {
 	s.nested = false
 	e.stats.commands.Add(1)
 	e.count(x)
+	x.flushTally()
 	x.args, x.raw = nil, nil
 	return x.out
 }

@@ -209,9 +209,9 @@ func TestScriptOddities(t *testing.T) {
 func TestScriptOOM(t *testing.T) {
 	e := newEngine(t, Options{MaxMemory: 1})
 	c := newConn(e)
-	e.opts.MaxMemory = 0
+	e.SetMaxMemory(0)
 	run(t, c, "set k v")
-	e.opts.MaxMemory = 1
+	e.SetMaxMemory(1)
 	for _, step := range [][2]string{
 		{"return redis.call('get','k')", "$1\r\nv\r\n"}, {"return redis.call('set','k',1)", "-OOM command not allowed when used memory > 'maxmemory'. script: "},
 		{"#!lua\nreturn 1", "-OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'\r\n"},

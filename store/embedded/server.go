@@ -10,8 +10,7 @@ func serverCommands() []registration {
 		{"time", timeCommand, lockShared},
 		{"role", roleCommand, lockShared},
 		{"wait", waitCommand, lockExclusive},
-		{"config|get", configGet, lockShared},
-		{"memory|usage", memoryUsage, lockByFlag},
+		{"monitor", monitorCommand, lockExclusive},
 	}
 }
 
@@ -59,66 +58,4 @@ func splitAddr(addr string) (host, port string) {
 		return addr, "0"
 	}
 	return host, port
-}
-
-// policy is the name among Redis's policies that says what this engine does when memory is full.
-func (e *Engine) policy() string {
-	if e.opts.Eviction {
-		return "allkeys-random" // those with a TTL first
-	}
-	return "noeviction"
-}
-
-// settings are the parameters that have a meaning here, with their true values.
-func (e *Engine) settings() [][2]string {
-	return append(e.appendOnlySettings(), [][2]string{
-		{"busy-reply-threshold", strconv.FormatInt(e.opts.ScriptTimeLimit.Milliseconds(), 10)},
-		{"databases", strconv.Itoa(len(e.dbs))},
-		{"lua-time-limit", strconv.FormatInt(e.opts.ScriptTimeLimit.Milliseconds(), 10)},
-		{"maxmemory", strconv.FormatInt(e.opts.MaxMemory, 10)},
-		{"maxmemory-policy", e.policy()},
-		{"proto-max-bulk-len", strconv.Itoa(maxString)},
-		{"save", ""},
-		{"timeout", "0"},
-	}...)
-}
-
-func configGet(x *call) {
-	var found [][2]string
-	for _, s := range x.e.settings() {
-		for _, p := range x.args[2:] {
-			if match(p, []byte(s[0]), true) {
-				found = append(found, s)
-				break
-			}
-		}
-	}
-	x.mapHeader(len(found))
-	for _, s := range found {
-		x.bulkString(s[0])
-		x.bulkString(s[1])
-	}
-}
-
-func memoryUsage(x *call) {
-	for i := 3; i < len(x.args); i += 2 {
-		if !is(x.args[i], "SAMPLES") || i+1 == len(x.args) {
-			x.syntax()
-			return
-		}
-		n, ok := x.argInt(x.args[i+1])
-		if !ok {
-			return
-		}
-		if n < 0 {
-			x.syntax()
-			return
-		}
-	}
-	o := x.readQuietly(x.args[2])
-	if o == nil {
-		x.null()
-		return
-	}
-	x.int(o.mem)
 }

@@ -1,10 +1,6 @@
 package embedded
 
 import (
-	"fmt"
-	"slices"
-	"strings"
-
 	"respmesh/resp/command"
 	"respmesh/resp/frame"
 )
@@ -23,13 +19,6 @@ func connCommands() []registration {
 		{"readwrite", clusterDisabled, lockShared},
 		{"quit", quitCommand, lockShared},
 		{"reset", resetCommand, lockExclusive},
-		{"client|id", func(x *call) { x.int(x.c.id) }, lockShared},
-		{"client|getname", clientGetname, lockShared},
-		{"client|setname", clientSetname, lockShared},
-		{"client|info", clientInfo, lockShared},
-		{"client|list", clientList, lockExclusive},
-		{"client|no-evict", clientNoEvict, lockShared},
-		{"client|unblock", clientUnblock, lockExclusive},
 		{"command", commandCommand, lockShared},
 		{"command|count", commandCommand, lockShared},
 		{"command|docs", commandCommand, lockShared},
@@ -160,158 +149,4 @@ func helloCommand(x *call) {
 	}
 	x.bulkString("modules")
 	x.array(0)
-}
-
-// --- CLIENT ---
-
-const errClientName = "ERR Client names cannot contain spaces, newlines or special characters."
-
-func validName(s string) bool {
-	for i := range len(s) {
-		if s[i] < '!' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
-}
-
-func clientGetname(x *call) {
-	if x.c.name == "" {
-		x.null()
-		return
-	}
-	x.bulkString(x.c.name)
-}
-
-func clientSetname(x *call) {
-	s := string(x.args[2])
-	if !validName(s) {
-		x.err(errClientName)
-		return
-	}
-	x.c.name = s
-	x.ok()
-}
-
-func clientNoEvict(x *call) {
-	switch {
-	case is(x.args[2], "ON"):
-		x.c.noEvict = true
-	case is(x.args[2], "OFF"):
-		x.c.noEvict = false
-	default:
-		x.syntax()
-		return
-	}
-	x.ok()
-}
-
-// line describes a session as CLIENT LIST does, with the fields that mean something here.
-func (c *Conn) line(now int64) string {
-	var flags strings.Builder
-	for _, f := range []struct {
-		on   bool
-		flag byte
-	}{
-		{c.subs.count() > 0, 'P'}, {c.multi, 'x'}, {c.waiting != nil, 'b'}, {c.dirty, 'd'}, {c.noEvict, 'e'},
-	} {
-		if f.on {
-			flags.WriteByte(f.flag)
-		}
-	}
-	if flags.Len() == 0 {
-		flags.WriteByte('N')
-	}
-	multi, last := -1, "NULL"
-	if c.multi {
-		multi = len(c.queue)
-	}
-	if c.last != nil {
-		last = c.last.Name
-	}
-	return fmt.Sprintf("id=%d addr=%s name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d cmd=%s user=default resp=%d\n",
-		c.id, c.addr, c.name, (now-c.since)/1000, (now-c.active)/1000, flags.String(), c.db,
-		len(c.subs[subChannel]), len(c.subs[subPattern]), len(c.subs[subShard]), multi, last, c.proto)
-}
-
-func clientInfo(x *call) { x.verbatim("txt", x.c.line(x.now)) }
-
-func clientList(x *call) {
-	var only map[int64]bool
-	kind := ""
-	switch {
-	case len(x.args) == 2:
-	case len(x.args) == 4 && is(x.args[2], "TYPE"):
-		kind = strings.ToLower(string(x.args[3]))
-		if !slices.Contains([]string{"normal", "master", "replica", "slave", "pubsub"}, kind) {
-			x.errf("ERR Unknown client type '%s'", x.args[3])
-			return
-		}
-	case len(x.args) > 3 && is(x.args[2], "ID"):
-		only = map[int64]bool{}
-		for _, a := range x.args[3:] {
-			id, ok := frame.ParseInt(a)
-			if !ok {
-				x.err("ERR Invalid client ID")
-				return
-			}
-			only[id] = true
-		}
-	default:
-		x.syntax()
-		return
-	}
-	var conns []*Conn
-	x.e.connsMu.Lock()
-	for _, c := range x.e.conns {
-		sub := c.subs.count() > 0
-		switch {
-		case only != nil && !only[c.id], kind == "normal" && sub, kind == "pubsub" && !sub,
-			kind != "" && kind != "normal" && kind != "pubsub":
-			continue
-		}
-		conns = append(conns, c)
-	}
-	x.e.connsMu.Unlock()
-	slices.SortFunc(conns, func(a, b *Conn) int { return int(a.id - b.id) })
-	var b strings.Builder
-	for _, c := range conns {
-		b.WriteString(c.line(x.now))
-	}
-	x.verbatim("txt", b.String())
-}
-
-func clientUnblock(x *call) {
-	refuse := false
-	switch {
-	case len(x.args) == 3, len(x.args) == 4 && is(x.args[3], "TIMEOUT"):
-	case len(x.args) == 4 && is(x.args[3], "ERROR"):
-		refuse = true
-	case len(x.args) == 4:
-		x.err("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
-		return
-	default:
-		x.syntax()
-		return
-	}
-	id, ok := x.argInt(x.args[2])
-	if !ok {
-		return
-	}
-	x.e.connsMu.Lock()
-	c := x.e.conns[id]
-	x.e.connsMu.Unlock()
-	if c == nil || c.waiting == nil {
-		x.int(0)
-		return
-	}
-	w := c.waiting
-	if refuse {
-		x.e.refuse(w, "UNBLOCKED client unblocked via CLIENT UNBLOCK")
-	} else {
-		w.out, w.served = frame.AppendNullArray(w.out[:0], w.proto), true
-		x.e.dequeue(w)
-		x.e.woken = append(x.e.woken, w)
-	}
-	x.int(1)
 }

@@ -57,7 +57,7 @@ func saddCommand(x *call) {
 		}
 	}
 	if added > 0 {
-		x.saved(key, o, setPayload(s))
+		x.saved(key, o, setPayload(s), "sadd")
 		x.dirty += added
 	}
 	x.int(int64(added))
@@ -77,7 +77,7 @@ func sremCommand(x *call) {
 			}
 		}
 		if removed > 0 {
-			x.shrunk(key, o)
+			x.shrunk(key, o, "srem")
 			x.dirty += removed
 		}
 	}
@@ -104,11 +104,11 @@ func smoveCommand(x *call) {
 		x.int(0)
 		return
 	}
-	x.shrunk(src, o)
+	x.shrunk(src, o, "srem")
 	x.dirty++
 	s := setOf(d)
 	if s.add(member, x.seed()) {
-		x.saved(dst, d, setPayload(s))
+		x.saved(dst, d, setPayload(s), "sadd")
 		x.dirty++
 	}
 	x.int(1)
@@ -184,7 +184,7 @@ func spopCommand(x *call) {
 	default:
 		m := o.set().takeRandom()
 		x.bulk(m)
-		x.shrunk(key, o)
+		x.shrunk(key, o, "spop")
 		x.dirty++
 		x.propagate([]byte("SREM"), key, m)
 	}
@@ -203,7 +203,9 @@ func spopCount(x *call, key []byte) {
 	case count >= int64(o.set().len()):
 		x.members(o.set())
 		x.dirty += o.set().len()
+		x.notify(eventSet, "spop", key)
 		x.remove(key)
+		x.notify(eventGeneric, "del", key)
 		x.propagate([]byte("DEL"), key)
 	default:
 		x.setHeader(int(count))
@@ -213,6 +215,7 @@ func spopCount(x *call, key []byte) {
 			x.propagate([]byte("SREM"), key, m)
 		}
 		x.touch(key, o)
+		x.notify(eventSet, "spop", key)
 		x.dirty += int(count)
 	}
 }
@@ -288,7 +291,7 @@ func (x *call) sets(keys [][]byte, write bool) (sets []*setValue, ok bool) {
 	for i, key := range keys {
 		var o *object
 		if write {
-			o = x.write(key)
+			o = x.readForWrite(key)
 		} else {
 			o = x.read(key)
 		}
@@ -367,8 +370,7 @@ func setOperation(x *call, op setOp, store bool) {
 		x.members(result)
 		return
 	}
-	x.store(x.args[1], setPayload(result), result.len())
-	x.int(int64(result.len()))
+	x.store(x.args[1], setPayload(result), result.len(), x.spec.Name)
 }
 
 func sintercardCommand(x *call) {

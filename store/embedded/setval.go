@@ -104,7 +104,7 @@ func (s *setValue) add(member []byte, seed uint64) (added bool) {
 		return false
 	}
 	s.big.insert(string(member))
-	s.big.members += roundAlloc(len(member))
+	s.big.members += allocated(len(member))
 	return true
 }
 
@@ -125,7 +125,7 @@ func (s *setValue) grow(seed uint64) {
 	s.each(func(v lpValue) bool {
 		m := v.String()
 		big.insert(m)
-		big.members += roundAlloc(len(m))
+		big.members += allocated(len(m))
 		return true
 	})
 	s.small, s.big = nil, big
@@ -136,7 +136,7 @@ func (s *setValue) remove(member []byte) (removed bool) {
 	case s.big != nil:
 		m, ok := s.big.remove(member)
 		if ok {
-			s.big.members -= roundAlloc(len(m))
+			s.big.members -= allocated(len(m))
 		}
 		return ok
 	case s.isInts():

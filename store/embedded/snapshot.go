@@ -174,7 +174,9 @@ func (s *snapshot) value(key []byte, at int64, o *object) {
 // Restore replaces everything by an RDB. Clients read the old data until the new are complete; if r isn't a good
 // RDB to its end, the old data stay.
 func (e *Engine) Restore(r io.Reader) error {
-	now, seed := e.now(), e.opts.HashSeed
+	e.mu.RLock()
+	lru, seed := e.fresh(e.now()), e.opts.HashSeed
+	e.mu.RUnlock()
 	dbs := make([]*keyspace, len(e.dbs))
 	for i := range dbs {
 		dbs[i] = newKeyspace(seed)
@@ -195,7 +197,7 @@ func (e *Engine) Restore(r io.Reader) error {
 		if ks.keys.find(ent.Key) != nil {
 			return fmt.Errorf("restore: key %.64q twice: %w", ent.Key, rdb.ErrCorrupt)
 		}
-		o := ks.add(ent.Key, payloadOf(ent.Value, seed), now)
+		o := ks.add(ent.Key, payloadOf(ent.Value, seed), lru)
 		if ent.ExpireAt != 0 {
 			ks.setExpire(o, ent.ExpireAt)
 		}

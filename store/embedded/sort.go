@@ -187,9 +187,14 @@ func (x *call) sorted(items []sortItem, opts *sortOptions) {
 			}
 		}
 		if n > 0 {
+			if !x.room(int64(l.memory())) {
+				return
+			}
 			x.replace(opts.store, listPayload(l), false)
+			x.notify(eventList, "sortstore", opts.store)
 			x.dirty += n
 		} else if x.remove(opts.store) {
+			x.notify(eventGeneric, "del", opts.store)
 			x.dirty++
 		}
 		x.int(int64(n))

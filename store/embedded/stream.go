@@ -57,6 +57,15 @@ func (x *call) writeStream(key []byte) (o *object, s *streamValue, ok bool) {
 	return o, o.stream(), true
 }
 
+// readStreamForWrite is writeStream by a command that reads the key for those who listen.
+func (x *call) readStreamForWrite(key []byte) (o *object, s *streamValue, ok bool) {
+	o, ok = x.readKindForWrite(key, kindStream)
+	if o == nil {
+		return nil, nil, ok
+	}
+	return o, o.stream(), true
+}
+
 // --- replies ---
 
 // arrayAt puts the header of an array before what has been replied since mark.
@@ -232,8 +241,9 @@ func xaddCommand(x *call) {
 	x.streamID(id)
 	x.dirty++
 	args := x.args
+	trimmed := int64(0)
 	if opts.on() {
-		s.trim(&opts.trimming)
+		trimmed = s.trim(&opts.trimming)
 		if opts.approx {
 			args = opts.settled(args, s)
 		}
@@ -245,12 +255,13 @@ func xaddCommand(x *call) {
 	if &args[0] != &x.args[0] {
 		x.propagate(args...)
 	}
-	if o == nil {
-		x.add(key, streamPayload(s))
-		return
+	x.saved(key, o, streamPayload(s), "xadd")
+	if trimmed > 0 {
+		x.notify(eventStream, "xtrim", key)
 	}
-	x.touch(key, o)
-	x.e.signalReady(x.dbIndex, key, kindStream)
+	if o != nil {
+		x.e.signalReady(x.dbIndex, key, kindStream)
+	}
 }
 
 // newID is the id of a new entry, or why there is none.
@@ -290,6 +301,7 @@ func xtrimCommand(x *call) {
 	if s != nil {
 		if removed = s.trim(&opts.trimming); removed > 0 {
 			x.touch(key, o)
+			x.notify(eventStream, "xtrim", key)
 			x.dirty += int(removed)
 			if opts.approx {
 				x.propagate(opts.settled(x.args, s)...)
@@ -377,6 +389,7 @@ func xdelCommand(x *call) {
 			s.settleFirst()
 		}
 		x.touch(key, o)
+		x.notify(eventStream, "xdel", key)
 		x.dirty += removed
 	}
 	x.int(int64(removed))
@@ -432,6 +445,7 @@ func xsetidCommand(x *call) {
 	if !maxDeleted.zero() {
 		s.maxDeleted = maxDeleted
 	}
+	x.notify(eventStream, "xsetid", x.args[1])
 	x.dirty++
 	x.ok()
 }

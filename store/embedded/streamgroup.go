@@ -94,6 +94,7 @@ func xgroupCreate(x *call) {
 		return
 	}
 	x.db.account(o)
+	x.notify(eventStream, "xgroup-create", x.args[2])
 	x.dirty++
 	x.ok()
 }
@@ -119,6 +120,7 @@ func xgroupSetID(x *call) {
 		}
 	}
 	g.last, g.read = id, read
+	x.notify(eventStream, "xgroup-setid", x.args[2])
 	x.dirty++
 	x.ok()
 }
@@ -134,6 +136,7 @@ func xgroupDestroy(x *call) {
 	}
 	s.removeGroup(x.args[3])
 	x.db.account(o)
+	x.notify(eventStream, "xgroup-destroy", x.args[2])
 	x.dirty++
 	x.int(1)
 	// Who waits as a member of the group is told.
@@ -148,6 +151,7 @@ func xgroupCreateConsumer(x *call) {
 	_, created := s.addConsumer(g, x.args[4], x.now)
 	if created {
 		x.db.account(o)
+		x.notify(eventStream, "xgroup-createconsumer", x.args[2])
 		x.dirty++
 	}
 	x.boolean(created)
@@ -163,6 +167,7 @@ func xgroupDelConsumer(x *call) {
 		pending = c.pel.n
 		s.removeConsumer(g, c)
 		x.db.account(o)
+		x.notify(eventStream, "xgroup-delconsumer", x.args[2])
 		x.dirty++
 	}
 	x.int(int64(pending))

@@ -67,10 +67,10 @@ func (s *streamValue) addGroup(name []byte, last streamID, read int64) *streamGr
 	return g
 }
 
-func groupMemory(g *streamGroup) int { return int(unsafe.Sizeof(*g)) + 8 + roundAlloc(len(g.name)) }
+func groupMemory(g *streamGroup) int { return int(unsafe.Sizeof(*g)) + 8 + allocated(len(g.name)) }
 
 func consumerMemory(c *streamConsumer) int {
-	return int(unsafe.Sizeof(*c)) + 8 + roundAlloc(len(c.name))
+	return int(unsafe.Sizeof(*c)) + 8 + allocated(len(c.name))
 }
 
 func (s *streamValue) removeGroup(name []byte) bool {

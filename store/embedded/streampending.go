@@ -7,7 +7,7 @@ import (
 )
 
 func xackCommand(x *call) {
-	o, s, ok := x.writeStream(x.args[1])
+	o, s, ok := x.readStreamForWrite(x.args[1])
 	if !ok {
 		return
 	}
@@ -183,6 +183,7 @@ func (c *claim) take(e *streamEntry, text []byte, n *nack) {
 	if c.consumer == nil {
 		var created bool
 		if c.consumer, created = c.s.addConsumer(c.g, c.name, x.now); created {
+			x.notify(eventStream, "xgroup-createconsumer", x.args[1])
 			x.dirty++
 		}
 		c.consumer.seen = x.now
@@ -216,7 +217,7 @@ func (x *call) noGroup() {
 }
 
 func xclaimCommand(x *call) {
-	o, s, ok := x.writeStream(x.args[1])
+	o, s, ok := x.readStreamForWrite(x.args[1])
 	if !ok {
 		return
 	}
@@ -333,6 +334,7 @@ const claimScan = 10
 
 func xautoclaimCommand(x *call) {
 	c := claim{x: x, key: x.args[1], name: x.args[3], at: x.now, retries: -1}
+	o := x.readForWrite(c.key)
 	var ok bool
 	if c.minIdle, ok = x.argMinIdle(x.args[4]); !ok {
 		return
@@ -356,11 +358,13 @@ func xautoclaimCommand(x *call) {
 			return
 		}
 	}
-	o, s, ok := x.writeStream(x.args[1])
-	if !ok {
-		return
-	}
-	if s != nil {
+	var s *streamValue
+	if o != nil {
+		if o.kind != kindStream {
+			x.wrongType()
+			return
+		}
+		s = o.stream()
 		c.s, c.g = s, s.group(x.args[2])
 	}
 	if c.g == nil {

@@ -108,6 +108,7 @@ func xreadGeneric(x *call, grouped bool) {
 			o = x.write(key)
 		}
 		if o == nil {
+			x.notify(eventMiss, "keymiss", key)
 			continue
 		}
 		s := o.stream()
@@ -230,6 +231,9 @@ func (x *call) readFromStream(r *streamRead, key []byte, o *object, g *streamGro
 	}
 	c, created := s.addConsumer(g, r.consumer, x.now)
 	c.seen = x.now
+	if created {
+		x.notify(eventStream, "xgroup-createconsumer", key)
+	}
 	if created && r.noAck {
 		x.propagate([]byte("XGROUP"), []byte("CREATECONSUMER"), key, r.group, r.consumer)
 	}

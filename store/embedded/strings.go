@@ -172,6 +172,7 @@ func setStringCommand(x *call) {
 	if len(x.args) == 3 {
 		x.setString(key, val, false)
 		x.dirty++
+		x.notify(eventString, "set", key)
 		x.ok()
 		return
 	}
@@ -185,9 +186,11 @@ func setStringCommand(x *call) {
 			return
 		}
 	}
-	o := x.write(key)
-	if opt.get {
-		if o != nil && o.kind != kindString {
+	var o *object
+	if !opt.get {
+		o = x.write(key)
+	} else {
+		if o = x.readForWrite(key); o != nil && o.kind != kindString {
 			x.wrongType()
 			return
 		}
@@ -205,9 +208,11 @@ func setStringCommand(x *call) {
 	}
 	o = x.setString(key, val, opt.keepTTL)
 	x.dirty++
+	x.notify(eventString, "set", key)
 	switch {
 	case at != 0:
 		x.db.setExpire(o, at)
+		x.notify(eventGeneric, "expire", key)
 		x.propagateSet(key, val, at)
 	case opt.get:
 		args := make([][]byte, 0, len(x.args))
@@ -234,6 +239,7 @@ func setnxCommand(x *call) {
 	}
 	x.add(x.args[1], stringPayload(x.args[2]))
 	x.dirty++
+	x.notify(eventString, "set", x.args[1])
 	x.int(1)
 }
 
@@ -245,13 +251,15 @@ func setexGeneric(x *call, unit int64) {
 	}
 	x.db.setExpire(x.setString(key, val, false), at)
 	x.dirty++
+	x.notify(eventString, "set", key)
+	x.notify(eventGeneric, "expire", key)
 	x.propagateSet(key, val, at)
 	x.ok()
 }
 
 func getsetCommand(x *call) {
 	key, val := x.args[1], x.args[2]
-	o, ok := x.writeKind(key, kindString)
+	o, ok := x.readKindForWrite(key, kindString)
 	if !ok {
 		return
 	}
@@ -262,12 +270,13 @@ func getsetCommand(x *call) {
 	}
 	x.setString(key, val, false)
 	x.dirty++
+	x.notify(eventString, "set", key)
 	x.propagate([]byte("SET"), key, val)
 }
 
 func getdelCommand(x *call) {
 	key := x.args[1]
-	o, ok := x.writeKind(key, kindString)
+	o, ok := x.readKindForWrite(key, kindString)
 	if !ok {
 		return
 	}
@@ -278,6 +287,7 @@ func getdelCommand(x *call) {
 	x.bulkOf(o)
 	x.remove(key)
 	x.dirty++
+	x.notify(eventGeneric, "del", key)
 	x.propagate([]byte("DEL"), key)
 }
 
@@ -287,7 +297,7 @@ func getexCommand(x *call) {
 	if !ok {
 		return
 	}
-	o, ok := x.writeKind(key, kindString)
+	o, ok := x.readKindForWrite(key, kindString)
 	if !ok {
 		return
 	}
@@ -306,16 +316,19 @@ func getexCommand(x *call) {
 	case at != 0 && at <= x.now && !x.fromStream:
 		x.remove(key)
 		x.dirty++
+		x.notify(eventGeneric, "del", key)
 		x.propagate([]byte("DEL"), key)
 	case at != 0:
 		x.db.setExpire(o, at)
 		x.touch(key, o)
 		x.dirty++
+		x.notify(eventGeneric, "expire", key)
 		x.propagate([]byte("PEXPIREAT"), key, strconv.AppendInt(nil, at, 10))
 	case opt.persist && o.vol != 0:
 		x.db.clearExpire(o)
 		x.touch(key, o)
 		x.dirty++
+		x.notify(eventGeneric, "persist", key)
 		x.propagate([]byte("PERSIST"), key)
 	}
 }
@@ -347,6 +360,7 @@ func msetGeneric(x *call, nx bool) {
 	for i := 1; i < len(x.args); i += 2 {
 		x.setString(x.args[i], x.args[i+1], false)
 		x.dirty++
+		x.notify(eventString, "set", x.args[i])
 	}
 	if nx {
 		x.int(1)
@@ -391,6 +405,7 @@ func appendCommand(x *call) {
 		x.touch(key, o)
 	}
 	x.dirty++
+	x.notify(eventString, "append", key)
 	x.int(int64(o.stringLen()))
 }
 
@@ -447,6 +462,9 @@ func setrangeCommand(x *call) {
 		x.err("ERR offset is out of range")
 		return
 	}
+	if len(val) > 0 && at <= maxString && at+int64(len(val)) <= maxString && !x.roomForString(key, at+int64(len(val))) {
+		return
+	}
 	o, ok := x.writeKind(key, kindString)
 	if !ok {
 		return
@@ -471,5 +489,6 @@ func setrangeCommand(x *call) {
 	copy(o.own(max(have, int(at)+len(val)))[at:], val)
 	x.touch(key, o)
 	x.dirty++
+	x.notify(eventString, "setrange", key)
 	x.int(int64(o.stringLen()))
 }

@@ -35,6 +35,7 @@ func incrGeneric(x *call, by int64) {
 		x.touch(key, o)
 	}
 	x.dirty++
+	x.notify(eventString, "incrby", key)
 	x.int(n)
 }
 
@@ -77,5 +78,6 @@ func incrbyfloatCommand(x *call) {
 		x.touch(key, o)
 	}
 	x.dirty++
+	x.notify(eventString, "incrbyfloat", key)
 	x.propagate([]byte("SET"), key, sum, []byte("KEEPTTL"))
 }

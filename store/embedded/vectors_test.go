@@ -230,7 +230,6 @@ func audit(e *Engine) error {
 			o := &ent.val
 			if o.vol != 0 {
 				volatile++
-				memory += deadlineSize
 				if ks.volatile[o.vol].ent != ent {
 					err = fmt.Errorf("db %d: %q has a wrong place in the heap", i, ent.key)
 				}

@@ -51,6 +51,7 @@ func (c *Conn) waitForReplicas(ctx context.Context, w *waiter, dst []byte) (out 
 		select {
 		case <-w.done:
 		case <-e.closed:
+		case <-c.gone:
 		case <-counting.Done():
 		}
 		stop()
@@ -61,6 +62,8 @@ func (c *Conn) waitForReplicas(ctx context.Context, w *waiter, dst []byte) (out 
 	over := ctx.Err() != nil
 	select {
 	case <-e.closed:
+		over = true
+	case <-c.gone:
 		over = true
 	default:
 	}

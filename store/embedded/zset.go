@@ -157,7 +157,11 @@ func zaddGeneric(x *call, f zaddFlags) {
 		scores[i] = score
 	}
 	if added+updated > 0 {
-		x.saved(key, o, zsetPayload(z))
+		event := "zadd"
+		if f.incr {
+			event = "zincr"
+		}
+		x.saved(key, o, zsetPayload(z), event)
 		x.dirty += added + updated
 	}
 	switch {
@@ -184,7 +188,7 @@ func zremCommand(x *call) {
 			}
 		}
 		if removed > 0 {
-			x.shrunk(key, o)
+			x.shrunk(key, o, "zrem")
 			x.dirty += removed
 		}
 	}
@@ -339,8 +343,15 @@ func (x *call) zpopped(key []byte, o *object, n int, max bool, emit func(m lpVal
 	}
 	z.walk(first, n, max, emit)
 	z.removeRange(from, n)
-	x.shrunk(key, o)
+	x.shrunk(key, o, zpopEvent(max))
 	x.dirty += n
+}
+
+func zpopEvent(max bool) string {
+	if max {
+		return "zpopmax"
+	}
+	return "zpopmin"
 }
 
 func zpopName(max bool) []byte {

@@ -96,7 +96,7 @@ func (x *call) argZOperation(at int, op setOp, store, cardOnly bool) (z zoperati
 	for _, key := range x.args[at+1 : at+1+int(n)] {
 		var o *object
 		if store {
-			o = x.write(key)
+			o = x.readForWrite(key)
 		} else {
 			o = x.read(key)
 		}
@@ -254,8 +254,7 @@ func zsetOperation(x *call, op setOp, store bool) {
 	for _, r := range all {
 		result.set(bytesOf(r.member), r.score, x.seed())
 	}
-	x.store(x.args[1], zsetPayload(result), len(all))
-	x.int(int64(len(all)))
+	x.store(x.args[1], zsetPayload(result), len(all), x.spec.Name)
 }
 
 func zintercardCommand(x *call) {

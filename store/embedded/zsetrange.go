@@ -217,7 +217,7 @@ func zremrangeGeneric(x *call, kind zrangeKind) {
 		var from int
 		if from, n = r.of(o.zset(), false); n > 0 {
 			o.zset().removeRange(from, n)
-			x.shrunk(key, o)
+			x.shrunk(key, o, x.spec.Name)
 			x.dirty += n
 		}
 	}
@@ -290,7 +290,7 @@ func zrangeGeneric(x *call, f zrangeForm) {
 	}
 	var o *object
 	if f.store {
-		o, ok = x.writeKind(args[0], kindZSet)
+		o, ok = x.readKindForWrite(args[0], kindZSet)
 	} else {
 		o, ok = x.readKind(args[0], kindZSet)
 	}
@@ -349,6 +349,5 @@ func zrangestore(x *call, z *zset, first, n int, reverse bool) {
 			return true
 		})
 	}
-	x.store(x.args[1], zsetPayload(result), n)
-	x.int(int64(n))
+	x.store(x.args[1], zsetPayload(result), n, "zrangestore")
 }

@@ -68,21 +68,7 @@ func skipNodeKey(n *skipNode) string { return n.member }
 
 // skipNodeMemory: a node, its share of upper levels (a third of a link and its slice), and the member.
 func skipNodeMemory(member int) int {
-	return int(unsafe.Sizeof(skipNode{})) + 11 + roundAlloc(member)
-}
-
-// roundAlloc approximates the size class of an allocation of n bytes.
-func roundAlloc(n int) int {
-	switch {
-	case n == 0:
-		return 0
-	case n <= 32:
-		return (n + 7) &^ 7
-	case n <= 128:
-		return (n + 15) &^ 15
-	default:
-		return n + n/16
-	}
+	return int(unsafe.Sizeof(skipNode{})) + 11 + allocated(member)
 }
 
 // packScore reads the score stored at pos.

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,10 @@ import (
 type engineTarget struct {
 	engine *embedded.Engine
 	conns  [2]*embedded.Conn
+
+	listener *embedded.Conn
+	mu       sync.Mutex
+	pushed   []byte // to the listener
 }
 
 func newEngineTarget(t *testing.T) target {
@@ -35,6 +40,7 @@ func (e *engineTarget) close() {
 	for _, c := range e.conns {
 		_ = c.Close()
 	}
+	_ = e.listener.Close()
 	_ = e.engine.Close()
 	e.engine = nil
 }
@@ -48,16 +54,44 @@ func (e *engineTarget) reset(proto int) error {
 			return fmt.Errorf("HELLO: %v %v", p, err)
 		}
 	}
+	e.pushed = nil
+	e.listener = e.engine.NewConn(embedded.ConnOptions{Push: func(p []byte) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.pushed = append(e.pushed, p...)
+	}})
+	for _, args := range [][]string{{"CONFIG", "SET", "notify-keyspace-events", eventsOn}, {"PSUBSCRIBE", "__key*"}} {
+		e.listener.Do(context.Background(), nil, []command.Request{request(args)})
+	}
 	return nil
 }
 
-func (e *engineTarget) do(conn int, args []string) (reply, error) {
+func (e *engineTarget) events() (out []string, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	buf := bufio.NewReader(bytes.NewReader(e.pushed))
+	for {
+		p, err := readReply(buf)
+		if err != nil {
+			break
+		}
+		out = append(out, p.elems[2].text+" "+p.elems[3].text)
+	}
+	e.pushed = nil
+	return out, nil
+}
+
+func request(args []string) command.Request {
 	req := command.Request{Command: frame.Command{Raw: encode(args)}}
 	for _, a := range args {
 		req.Args = append(req.Args, []byte(a))
 	}
 	req.Spec = command.Lookup(req.Args)
+	return req
+}
 
+func (e *engineTarget) do(conn int, args []string) (reply, error) {
+	req := request(args)
 	type result struct {
 		out []byte
 		err error

@@ -72,6 +72,15 @@ func one(want, got target, s *session, st step) (*mismatch, reply, error) {
 		return &mismatch{conn: st.conn, args: st.args, want: w.String(), got: g.String(),
 			signature: signature(st.args, w, g)}, w, nil
 	}
+	we, err := want.events()
+	if err != nil {
+		return nil, w, fmt.Errorf("redis-server's events, %s: %w", show(st.args), err)
+	}
+	ge, _ := got.events()
+	if !s.sameEvents(st.args, we, ge) {
+		return &mismatch{conn: st.conn, args: st.args, want: fmt.Sprintf("events %q", we), got: fmt.Sprintf("events %q", ge),
+			signature: strings.ToLower(st.args[0]) + ": events"}, w, nil
+	}
 	s.follow(st.args, w)
 	return nil, w, nil
 }
@@ -110,6 +119,15 @@ func (s *session) follow(args []string, p reply) {
 	case s.multi && p.kind == '+' && p.text == "QUEUED":
 		s.queue = append(s.queue, args)
 	}
+}
+
+// sameEvents compares events. SORT looks up the keys of a set's members in the order of its table.
+func (s *session) sameEvents(args []string, want, got []string) bool {
+	sorts := func(args []string) bool { return strings.HasPrefix(strings.ToLower(args[0]), "sort") }
+	if sorts(args) || strings.EqualFold(args[0], "exec") && slices.ContainsFunc(s.queue, sorts) {
+		want, got = slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got))
+	}
+	return slices.Equal(want, got)
 }
 
 func firstLine(s string) string {

@@ -21,6 +21,20 @@ type target interface {
 	// reset empties the server and opens both connections anew, speaking RESP2 or RESP3.
 	reset(proto int) error
 	do(conn int, args []string) (reply, error)
+	// events tells which keyspace events there were since the last time.
+	events() ([]string, error)
+}
+
+const listener = 2
+
+// eventsOn makes all events come.
+const eventsOn = "KEAmn"
+
+// freshState is what a server is told before each run, which may have changed its settings.
+var freshState = [][]string{
+	{"FLUSHALL"}, {"FUNCTION", "FLUSH"}, {"SCRIPT", "FLUSH"},
+	{"CONFIG", "SET", "notify-keyspace-events", eventsOn, "maxmemory-policy", "noeviction", "maxmemory", "0"},
+	{"CONFIG", "RESETSTAT"}, {"SLOWLOG", "RESET"},
 }
 
 // startRedis starts a redis-server on a Unix socket of its own.
@@ -62,10 +76,11 @@ func startRedis(t *testing.T) *redisTarget {
 	}
 }
 
+// redisTarget's third connection listens to keyspace events.
 type redisTarget struct {
 	socket string
-	conns  [2]net.Conn
-	r      [2]*bufio.Reader
+	conns  [3]net.Conn
+	r      [3]*bufio.Reader
 }
 
 func (r *redisTarget) close() {
@@ -84,12 +99,28 @@ func (r *redisTarget) reset(proto int) error {
 			return err
 		}
 		r.conns[i], r.r[i] = c, bufio.NewReader(c)
+		if i == listener {
+			proto = 2
+		}
 		if _, err := r.do(i, []string{"HELLO", strconv.Itoa(proto)}); err != nil {
 			return err
 		}
 	}
-	_, err := r.do(0, []string{"FLUSHALL"})
+	for _, args := range freshState {
+		if _, err := r.do(0, args); err != nil {
+			return err
+		}
+	}
+	_, err := r.do(listener, []string{"PSUBSCRIBE", "__key*"})
 	return err
+}
+
+func (r *redisTarget) events() (out []string, err error) {
+	p, err := r.do(listener, []string{"PING"})
+	for ; err == nil && len(p.elems) == 4; p, err = readReply(r.r[listener]) {
+		out = append(out, p.elems[2].text+" "+p.elems[3].text)
+	}
+	return out, err
 }
 
 func (r *redisTarget) do(conn int, args []string) (reply, error) {

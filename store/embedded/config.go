@@ -1,0 +1,290 @@
+package embedded
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func configCommands() []registration {
+	return []registration{
+		{"config|get", configGet, lockShared},
+		{"config|set", configSet, lockExclusive},
+		{"config|resetstat", configResetStat, lockExclusive},
+		{"config|rewrite", func(x *call) { x.err("ERR The server is running without a config file") }, lockShared},
+		{"config|help", configHelp, lockShared},
+	}
+}
+
+// setting is a parameter of CONFIG. It has a name of Redis's and means here what it means there; parameters that have no
+// meaning here don't exist. Those without set are as they are.
+type setting struct {
+	name string
+	get  func(e *Engine) string
+	set  func(e *Engine, v string) (problem string)
+}
+
+// settings are in alphabetical order.
+func settings() []setting {
+	return []setting{
+		{"appendfsync", func(e *Engine) string {
+			if p := e.persistence(); p.AppendOnly {
+				return p.Fsync
+			}
+			return "everysec"
+		}, nil},
+		{"appendonly", func(e *Engine) string { return yesNo(e.persistence().AppendOnly) }, nil},
+		{"busy-reply-threshold", scriptTime, setScriptTime},
+		{"databases", func(e *Engine) string { return strconv.Itoa(len(e.dbs)) }, nil},
+		fixed("hash-max-listpack-entries", hashPackEntries),
+		fixed("hash-max-listpack-value", hashPackValue),
+		fixed("hash-max-ziplist-entries", hashPackEntries),
+		fixed("hash-max-ziplist-value", hashPackValue),
+		fixed("hll-sparse-max-bytes", hllMaxSparse),
+		{"latency-monitor-threshold", func(e *Engine) string { return strconv.FormatInt(e.latency.threshold, 10) },
+			func(e *Engine, v string) string {
+				return setInt(&e.latency.threshold, v, 0, math.MaxInt64)
+			}},
+		{"latency-tracking", func(e *Engine) string { return yesNo(!e.untracked.Load()) }, func(e *Engine, v string) string {
+			on, problem := parseYesNo(v)
+			if problem == "" {
+				e.untracked.Store(!on)
+			}
+			return problem
+		}},
+		{"latency-tracking-info-percentiles", func(e *Engine) string { return formatPercentiles(e.percentiles) }, setPercentiles},
+		fixed("lfu-decay-time", 1),
+		fixed("lfu-log-factor", lfuLogFactor),
+		{"lua-time-limit", scriptTime, setScriptTime},
+		{"maxmemory", func(e *Engine) string { return strconv.FormatInt(e.limit.max, 10) }, func(e *Engine, v string) string {
+			n, ok := parseMemory(v)
+			if !ok {
+				return "argument must be a memory value"
+			}
+			e.limit.max = n
+			return ""
+		}},
+		{"maxmemory-policy", func(e *Engine) string { return e.limit.policy.shown() }, func(e *Engine, v string) string {
+			if i := slices.Index(policies(), Policy(strings.ToLower(v))); i >= 0 {
+				e.setPolicy(policies()[i])
+				return ""
+			}
+			return oneOf(policies())
+		}},
+		{"maxmemory-samples", func(e *Engine) string { return strconv.Itoa(e.limit.samples) }, func(e *Engine, v string) string {
+			n := int64(0)
+			problem := setInt(&n, v, 1, math.MaxInt32)
+			if problem == "" {
+				e.limit.samples = int(min(n, 64)) // more makes eviction slow and not better
+			}
+			return problem
+		}},
+		{"notify-keyspace-events", func(e *Engine) string { return e.events.String() }, func(e *Engine, v string) string {
+			set, ok := parseEvents(v)
+			if !ok {
+				return "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."
+			}
+			e.setEvents(set)
+			return ""
+		}},
+		fixed("proto-max-bulk-len", maxString),
+		{"save", func(*Engine) string { return "" }, nil},
+		fixed("set-max-intset-entries", setIntEntries),
+		{"slowlog-log-slower-than", func(e *Engine) string { return strconv.FormatInt(e.slow.threshold.Load(), 10) },
+			func(e *Engine, v string) string {
+				n := int64(0)
+				problem := setInt(&n, v, -1, math.MaxInt64)
+				if problem == "" {
+					e.slow.threshold.Store(n)
+				}
+				return problem
+			}},
+		{"slowlog-max-len", func(e *Engine) string { return strconv.FormatInt(e.slow.limit(), 10) }, func(e *Engine, v string) string {
+			n := int64(0)
+			problem := setInt(&n, v, 0, math.MaxInt64)
+			if problem == "" {
+				e.slow.setLimit(n)
+			}
+			return problem
+		}},
+		fixed("timeout", 0),
+		{"tracking-table-max-keys", func(e *Engine) string { return strconv.FormatInt(e.tracking.limit(), 10) }, func(e *Engine, v string) string {
+			n := int64(0)
+			problem := setInt(&n, v, 0, math.MaxInt64)
+			if problem == "" {
+				e.tracking.setLimit(n)
+			}
+			return problem
+		}},
+		fixed("zset-max-listpack-entries", zsetPackEntries),
+		fixed("zset-max-listpack-value", zsetPackValue),
+		fixed("zset-max-ziplist-entries", zsetPackEntries),
+		fixed("zset-max-ziplist-value", zsetPackValue),
+	}
+}
+
+func fixed(name string, n int) setting {
+	return setting{name: name, get: func(*Engine) string { return strconv.Itoa(n) }}
+}
+
+func scriptTime(e *Engine) string {
+	return strconv.FormatInt(e.scripts.limit().Milliseconds(), 10)
+}
+
+func setScriptTime(e *Engine, v string) string {
+	var n int64
+	problem := setInt(&n, v, 0, math.MaxInt64)
+	if problem == "" {
+		e.scripts.setLimit(time.Duration(min(n, longestWait)) * time.Millisecond)
+	}
+	return problem
+}
+
+func yesNo(on bool) string {
+	if on {
+		return "yes"
+	}
+	return "no"
+}
+
+func parseYesNo(v string) (on bool, problem string) {
+	switch strings.ToLower(v) {
+	case "yes":
+		return true, ""
+	case "no":
+		return false, ""
+	}
+	return false, "argument must be 'yes' or 'no'"
+}
+
+func oneOf(names []Policy) string {
+	var b strings.Builder
+	for i, n := range names {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(n))
+	}
+	return "argument(s) must be one of the following: " + b.String()
+}
+
+func setInt(to *int64, v string, lo, hi int64) (problem string) {
+	n, err := strconv.ParseInt(v, 10, 64)
+	switch {
+	case err != nil:
+		return "argument couldn't be parsed into an integer"
+	case n < lo || n > hi:
+		return fmt.Sprintf("argument must be between %d and %d inclusive", lo, hi)
+	}
+	*to = n
+	return ""
+}
+
+// parseMemory reads a number of bytes with a unit: 1k is 1000, 1kb 1024.
+func parseMemory(v string) (int64, bool) {
+	digits := strings.TrimRight(v, "bBkKmMgG")
+	unit := int64(1)
+	switch strings.ToLower(v[len(digits):]) {
+	case "", "b":
+	case "k":
+		unit = 1e3
+	case "kb":
+		unit = 1 << 10
+	case "m":
+		unit = 1e6
+	case "mb":
+		unit = 1 << 20
+	case "g":
+		unit = 1e9
+	case "gb":
+		unit = 1 << 30
+	default:
+		return 0, false
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || n > uint64(math.MaxInt64/unit) {
+		return 0, false
+	}
+	return int64(n) * unit, true
+}
+
+func configGet(x *call) {
+	var found []setting
+	for _, s := range settings() {
+		for _, p := range x.args[2:] {
+			if match(p, []byte(s.name), true) {
+				found = append(found, s)
+				break
+			}
+		}
+	}
+	x.mapHeader(len(found))
+	for _, s := range found {
+		x.bulkString(s.name)
+		x.bulkString(s.get(x.e))
+	}
+}
+
+// configSet sets all of its parameters or none.
+func configSet(x *call) {
+	if len(x.args)%2 != 0 {
+		x.syntax()
+		return
+	}
+	all := settings()
+	var chosen []setting
+	var refused string
+	for i := 2; i < len(x.args); i += 2 {
+		name := strings.ToLower(string(x.args[i]))
+		at := slices.IndexFunc(all, func(s setting) bool { return s.name == name })
+		switch {
+		case at < 0:
+			x.errf("ERR Unknown option or number of arguments for CONFIG SET - '%s'", x.args[i])
+			return
+		case refused != "":
+		case all[at].set == nil:
+			refused = fmt.Sprintf("ERR CONFIG SET failed (possibly related to argument '%s') - can't set immutable config", name)
+		case slices.ContainsFunc(chosen, func(s setting) bool { return s.name == name }):
+			refused = fmt.Sprintf("ERR CONFIG SET failed (possibly related to argument '%s') - duplicate parameter", name)
+		}
+		chosen = append(chosen, all[at])
+	}
+	if refused != "" {
+		x.err(refused)
+		return
+	}
+	old, policy := make([]string, len(chosen)), x.e.limit.policy
+	for i, s := range chosen {
+		old[i] = s.get(x.e)
+		problem := s.set(x.e, string(x.args[3+2*i]))
+		if problem == "" {
+			continue
+		}
+		for j := range i {
+			chosen[j].set(x.e, old[j])
+		}
+		x.e.limit.policy = policy // it may be one that Redis has no name for
+		x.errf("ERR CONFIG SET failed (possibly related to argument '%s') - %s", s.name, problem)
+		return
+	}
+	x.ok()
+}
+
+func configHelp(x *call) {
+	x.help(
+		"CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+		"GET <pattern>",
+		"    Return parameters matching the glob-like <pattern> and their values.",
+		"SET <directive> <value>",
+		"    Set the configuration <directive> to <value>.",
+		"RESETSTAT",
+		"    Reset statistics reported by the INFO command.",
+		"REWRITE",
+		"    Rewrite the configuration file.",
+		"HELP",
+		"    Prints this help.",
+	)
+}
