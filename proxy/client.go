@@ -51,8 +51,8 @@ func client(s *session, w *work, args [][]byte) {
 		w.ok() // the node evicts no clients, and reads of a replica touch nothing
 	case "reply":
 		s.replyMode(w, args[2])
-	case "getredir":
-		w.out = frame.AppendInt(w.out, -1) // tracking is off
+	case "tracking", "trackinginfo", "caching", "getredir":
+		clientTracking(s, w, args, sub)
 	case "pause":
 		clientPause(s, w, args)
 	case "unpause":

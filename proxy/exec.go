@@ -61,6 +61,9 @@ func (s *session) execute(w *work) {
 	}
 	n := w.n
 	w.n = 0
+	if s.track.on {
+		s.holdInvalidations()
+	}
 	from := len(w.out)
 	w.out = s.sc.Do(s.ctx, w.out, w.reqs[:n])
 	if len(w.out)-from > bigReplies {
@@ -105,6 +108,7 @@ func (s *session) closeStore() {
 	if s.sc != nil {
 		s.sc.Close()
 		s.sc, s.scOf = nil, nil
+		s.storeID.Store(0)
 	}
 }
 

@@ -25,23 +25,25 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // tiny is a store of strings and lists, enough to see where a command was executed. Replicas apply the primary's
 // writes at once unless they are held.
 type tiny struct {
-	mu       sync.Mutex
-	changed  chan struct{}
-	primary  bool
-	state    StoreState
-	replid   string
-	offset   int64
-	values   map[string]string
-	lists    map[string][]string
-	version  map[string]int
-	executed []string // names of commands that reached the store
-	log      []func(*tiny)
-	source   *tiny
-	held     bool
-	replicas []*tiny
-	subs     map[*tinyConn]map[string]bool
-	block    chan struct{} // while set, commands named in blockOn wait for it
-	blockOn  string
+	mu        sync.Mutex
+	changed   chan struct{}
+	primary   bool
+	state     StoreState
+	replid    string
+	offset    int64
+	values    map[string]string
+	lists     map[string][]string
+	version   map[string]int
+	executed  []string // names of commands that reached the store
+	log       []func(*tiny)
+	source    *tiny
+	held      bool
+	replicas  []*tiny
+	subs      map[*tinyConn]map[string]bool
+	tracked   map[string]map[*tinyConn]bool
+	block     chan struct{} // while set, commands named in blockOn wait for it
+	blockOn   string
+	onTracked func(string) // a GET has been remembered; its reply isn't out
 }
 
 func newTiny(primary bool) *tiny {
@@ -152,6 +154,14 @@ func (t *tiny) Wait(ctx context.Context, replid string, offset int64) error {
 	}
 }
 
+func (t *tiny) invalidate(k, name string) {
+	for c := range t.tracked[k] {
+		p := frame.AppendBulkString(frame.AppendPush(nil, 2, c.proto), "invalidate")
+		c.push(frame.AppendBulkString(frame.AppendArray(p, 1), name))
+	}
+	delete(t.tracked, k)
+}
+
 func (t *tiny) count(name string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -175,6 +185,7 @@ type tinyConn struct {
 	dirty   bool
 	queue   [][]string
 	watched map[string]int
+	tracks  bool
 }
 
 func (c *tinyConn) Close() error {
@@ -276,14 +287,35 @@ func (c *tinyConn) run(ctx context.Context, dst []byte, args []string) []byte {
 		k = c.key(args[1])
 	}
 	switch name {
+	case "client":
+		if args[1] == "ID" {
+			return frame.AppendInt(dst, 7)
+		}
+		c.tracks = strings.EqualFold(args[2], "on")
+		for _, conns := range t.tracked {
+			delete(conns, c)
+		}
+		return frame.AppendSimple(dst, "OK")
 	case "get":
+		if c.tracks {
+			if t.tracked == nil {
+				t.tracked = map[string]map[*tinyConn]bool{}
+			}
+			if t.tracked[k] == nil {
+				t.tracked[k] = map[*tinyConn]bool{}
+			}
+			t.tracked[k][c] = true
+			if t.onTracked != nil {
+				t.onTracked(k)
+			}
+		}
 		if v, ok := t.values[k]; ok {
 			return frame.AppendBulkString(dst, v)
 		}
 		return frame.AppendNull(dst, c.proto)
 	case "set":
 		v := args[2]
-		t.writeLocked(func(t *tiny) { t.values[k] = v; t.version[k]++ })
+		t.writeLocked(func(t *tiny) { t.values[k] = v; t.version[k]++; t.invalidate(k, args[1]) })
 		return frame.AppendSimple(dst, "OK")
 	case "incr":
 		n, _ := strconv.Atoi(t.values[k])

@@ -102,7 +102,8 @@ type served struct {
 
 	store  Store
 	sc     StoreConn
-	proto  int     // that the link began with
+	proto  int
+	tracks bool    // CLIENT TRACKING is on: pushes come while commands are executed
 	out    *output // pinned only: pushes come between replies
 	replid string  // position that the other side was told last
 	offset int64
@@ -248,6 +249,9 @@ func (l *served) execute() {
 			l.reply = frame.AppendError(l.reply, "MASTERDOWN the replica on this node isn't usable: "+oneLine(st.Reason))
 		}
 	} else {
+		if l.tracks {
+			l.out.holdPushes() // until the replies are written
+		}
 		l.reply = l.sc.Do(l.ctx, l.reply, l.reqs[:l.n])
 	}
 	l.n = 0
@@ -262,6 +266,9 @@ func (l *served) special(req *command.Request) bool {
 		if n, ok := frame.ParseInt(req.Args[1]); ok && (n == 2 || n == 3) {
 			l.proto = int(n)
 		}
+	}
+	if req.Spec != nil && req.Name == "client|tracking" && len(req.Args) > 2 && equalFold(req.Args[2], "on") {
+		l.tracks = true
 	}
 	switch {
 	case e.is(traitSubscribe | traitUnsubscribe):
@@ -335,6 +342,9 @@ func (l *served) flush() error {
 	var err error
 	if l.out != nil {
 		l.out.deliver(p)
+		if l.tracks {
+			l.out.release()
+		}
 		err = l.ctx.Err()
 	} else {
 		_, err = l.conn.Write(p)

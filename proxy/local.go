@@ -154,6 +154,8 @@ func reset(s *session, w *work, _ [][]byte) {
 	s.tx.pin.discard()
 	s.tx = tx{}
 	s.sub.close()
+	s.releaseInvalidations()
+	s.untrack()
 	s.listens.Store(0)
 	s.closeStore()
 	s.untie()

@@ -76,7 +76,7 @@ func (s *session) tie() bool {
 
 // untie is called when something that lived in the store's connection may have ended.
 func (s *session) untie() {
-	if s.tied.Load() != nil && !s.tx.here && !s.tx.watchHere && (s.sub.n == 0 || s.sub.remote != nil) {
+	if s.tied.Load() != nil && !s.tx.here && !s.tx.watchHere && !(s.track.on && s.track.l == nil) && (s.sub.n == 0 || s.sub.remote != nil) {
 		s.tied.Store(nil)
 	}
 }

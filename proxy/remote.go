@@ -14,12 +14,24 @@ func (s *session) forward(w *work, req *command.Request, c class, t trait, d dec
 	if d.kind == routePinned {
 		l = s.tx.pin.l
 		s.match(l)
+		if s.track.on && c == classRead && req.Is(command.FlagReadonly) {
+			defer s.unremembered(keyNames(req))
+		}
 	} else {
 		if len(req.Raw) >= s.g.opt.LargeCommand {
 			s.exclusive(w, req, c, t, d, false)
 			return
 		}
-		l = s.shared(d.node, c == classRead)
+		if s.track.on && c == classRead && req.Is(command.FlagReadonly) {
+			if l = s.track.l; l == nil || l.remote.node != d.node || !l.alive() {
+				l = s.shared(d.node, true)
+				defer s.unremembered(keyNames(req))
+			} else {
+				s.match(l)
+			}
+		} else {
+			l = s.shared(d.node, c == classRead)
+		}
 	}
 	if l == nil {
 		s.unforwarded(w, req, c)

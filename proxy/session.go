@@ -47,6 +47,7 @@ type session struct {
 	scDB    int
 	tx      tx
 	sub     subscriptions
+	track   tracking
 
 	batch  int      // how many commands the local store executes at once: fewer where replies are big
 	last   *link    // where the forwarded commands in flight are
@@ -60,6 +61,7 @@ type session struct {
 
 	who        atomic.Pointer[account] // user, for others
 	listens    atomic.Int32            // subscriptions
+	storeID    atomic.Int64            // CLIENT ID of sc, of a session that has subscribed
 	waits      atomic.Pointer[waiting] // in a store
 	seenDB     atomic.Int32
 	seenProto  atomic.Int32
@@ -181,6 +183,7 @@ func (s *session) end() {
 	s.unmonitor()
 	s.tx.pin.discard()
 	s.sub.close()
+	s.untrack()
 	s.using.Lock()
 	s.closeStore()
 	s.using.Unlock()
@@ -235,6 +238,9 @@ func (s *session) commit(w *work) {
 	if len(w.out) > 0 {
 		s.out.deliver(w.out)
 		w.out = w.out[:0]
+	}
+	if s.track.held {
+		s.releaseInvalidations()
 	}
 }
 

@@ -81,6 +81,10 @@ func (s *session) subscribeHere(w *work, req *command.Request, t trait) {
 	if t&traitSubscribe != 0 {
 		s.out.holdPushes()
 	}
+	if s.storeID.Load() == 0 { // others may redirect their invalidations here
+		id, _ := (frame.Reply{Raw: quiet(s.ctx, s.sc, "CLIENT", "ID")}).Int()
+		s.storeID.Store(id)
+	}
 	from := len(w.out)
 	w.out = s.sc.Do(s.ctx, w.out, []command.Request{*req})
 	if n, ok := confirmed(w.out[from:]); ok {
@@ -146,20 +150,14 @@ func (s *session) subscribeRemote(w *work, req *command.Request, t trait, d deci
 // listen opens the link whose pushes are the client's.
 func (s *session) listen(node string) bool {
 	proto, came := s.proto, &confirmations{more: make(chan struct{}, 1)}
-	s.g.linkMu.Lock()
-	l := s.g.dialLocked(node, 3, 0, true, func(l *link) {
-		l.onPush = func(p []byte) {
-			if proto == 2 {
-				s.out.push(downgrade(nil, p))
-			} else {
-				s.out.push(p)
-			}
-			came.add(p)
+	l := s.dialOwn(node, func(p []byte) {
+		if proto == 2 {
+			s.out.push(downgrade(nil, p))
+		} else {
+			s.out.push(p)
 		}
-		// Subscriptions can't be moved without a gap: the client is told by the end of its connection.
-		l.onDown = func() { s.g.meters.cutLink.Inc(); s.out.cut(cutLocal) }
+		came.add(p)
 	})
-	s.g.linkMu.Unlock()
 	if l == nil {
 		return false
 	}

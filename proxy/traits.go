@@ -139,7 +139,7 @@ func traitsOf(s *command.Spec) trait {
 		return traitCached | traitScript
 	case "monitor":
 		return traitNoTx
-	case "client|reply":
+	case "client|reply", "client|tracking", "client|caching":
 		return traitNoTx
 	case "wait", "waitaof":
 		return traitBlocking | traitNoKeys

@@ -181,6 +181,9 @@ func (s *session) sendBatch(w *work, req *command.Request, e *entry, v *view) {
 		k.tap = func(reply []byte) { done.Store(executed(reply)) }
 	}
 	s.send(l, k, raw)
+	if s.track.on {
+		defer s.unremembered(nil)
+	}
 	if t.changes() && s.settle() && done.Load() {
 		t.take(s, &l.proto, &l.db)
 	}
