@@ -203,6 +203,24 @@ func (t *Topology) RegionalAddress(d Database, region string) (netip.Addr, bool)
 	return org.RegionalService(r.Index, number(d.Address)), true
 }
 
+// DatabaseAtRegional finds the database, and the region, whose regional address it is.
+func (t *Topology) DatabaseAtRegional(addr netip.Addr) (d Database, region string, ok bool) {
+	org, ok := t.OrgOf(addr)
+	if !ok {
+		return d, "", false
+	}
+	n := number(addr)
+	if d, ok = t.DatabaseAt(org.Service(n)); !ok {
+		return d, "", false
+	}
+	for _, code := range d.Regions() {
+		if r, known := LookupRegion(code); known && org.RegionalService(r.Index, n) == addr {
+			return d, code, true
+		}
+	}
+	return Database{}, "", false
+}
+
 // Members lists the nodes in the regions that hold a copy of a database, those of the primary's region first.
 func (t *Topology) Members(d Database) []Node {
 	var members []Node

@@ -174,6 +174,11 @@ func TestNames(t *testing.T) {
 		{"personal.internal.", dns.TypeAAAA, nodata},
 		{"of.demo.personal.internal.", dns.TypeAAAA, nodata},
 		{"of.demo.personal.internal.", dns.TypeANY, nodata},
+		{"_tcp.demo.personal.internal.", dns.TypeSRV, nodata},
+		{"_redis._tcp.demo.personal.internal.", dns.TypeAAAA, nodata},
+		{"_redis._tcp.demo.personal.internal.", dns.TypeSRV, "10 10 6379 demo.personal.internal."},
+		{"_redis._tcp.none.personal.internal.", dns.TypeSRV, nxdomain},
+		{"_http._tcp.demo.personal.internal.", dns.TypeSRV, nxdomain},
 
 		{"none.personal.internal.", dns.TypeAAAA, nxdomain},
 		{"iad.demo.personal.internal.", dns.TypeAAAA, nxdomain}, // a region without a copy
@@ -737,7 +742,7 @@ func TestPack(t *testing.T) {
 
 func FuzzHandle(f *testing.F) {
 	r := mesh(f)
-	s := server(f, Options{Source: r})
+	s := server(f, Options{Source: r, Regional: true, API: true, PerSecond: -1})
 	from := asker(f, r, "personal")
 	for _, name := range []string{"demo.personal.internal.", "top3.nearest.of.demo.personal.internal.", "regions.demo.personal.internal.", "secret.acme.internal.", "internal.", "."} {
 		for _, qtype := range []uint16{dns.TypeAAAA, dns.TypeTXT, dns.TypeANY} {
@@ -781,7 +786,7 @@ func FuzzHandle(f *testing.F) {
 
 func BenchmarkHandle(b *testing.B) {
 	r := mesh(b)
-	s := server(b, Options{Source: r})
+	s := server(b, Options{Source: r, PerSecond: -1})
 	from := asker(b, r, "personal")
 	q := new(dns.Msg).SetQuestion("nearest.of.demo.personal.internal.", dns.TypeAAAA)
 	q.SetEdns0(1232, false)

@@ -3,8 +3,12 @@ package dns
 import (
 	"encoding/binary"
 	"net/netip"
+	"strings"
+	"time"
 
 	"github.com/miekg/dns"
+
+	"respmesh/netconf"
 )
 
 const (
@@ -15,26 +19,40 @@ const (
 	tcpMost    = 65535
 )
 
-// handle answers one message, or gives nil when it deserves none.
+// handle answers one message, or gives nil when it deserves none. It waits for upstreams.
 func (s *Server) handle(raw []byte, from netip.Addr, tcp bool) []byte {
+	reply, later := s.answer(raw, from, tcp)
+	if later != nil {
+		return later()
+	}
+	return reply
+}
+
+// answer is handle without waiting: what has to be asked elsewhere is asked by later, which has to be called.
+func (s *Server) answer(raw []byte, from netip.Addr, tcp bool) (reply []byte, later func() []byte) {
 	// What isn't a query gets no answer: two servers must not talk to each other for ever.
 	if len(raw) < headerSize || raw[2]&0x80 != 0 {
 		s.stats.dropped.Add(1)
-		return nil
+		return nil, nil
+	}
+	if !s.limit.admit(from, time.Now()) {
+		s.stats.limited.Add(1)
+		return nil, nil
 	}
 	if opcode := raw[2] >> 3 & 0xf; opcode != dns.OpcodeQuery {
-		return s.fail(raw, dns.RcodeNotImplemented)
+		return s.fail(raw, dns.RcodeNotImplemented), nil
 	}
 	if binary.BigEndian.Uint16(raw[4:]) != 1 {
-		return s.fail(raw, dns.RcodeFormatError)
+		return s.fail(raw, dns.RcodeFormatError), nil
 	}
 	var q dns.Msg
 	// Unpack forgives records that are announced and missing.
 	if err := q.Unpack(raw); err != nil || len(q.Question) != 1 || len(q.Extra) != int(binary.BigEndian.Uint16(raw[10:])) {
-		return s.fail(raw, dns.RcodeFormatError)
+		return s.fail(raw, dns.RcodeFormatError), nil
 	}
-	var m dns.Msg
+	m := new(dns.Msg)
 	m.SetReply(&q)
+	m.RecursionAvailable = len(s.opt.Forward.Upstreams) > 0
 	size := udpPlain
 	for _, rr := range q.Extra {
 		opt, ok := rr.(*dns.OPT)
@@ -42,7 +60,7 @@ func (s *Server) handle(raw []byte, from netip.Addr, tcp bool) []byte {
 			continue
 		}
 		if len(m.Extra) > 0 {
-			return s.fail(raw, dns.RcodeFormatError) // two of them: RFC 6891, 6.1.1
+			return s.fail(raw, dns.RcodeFormatError), nil // two of them: RFC 6891, 6.1.1
 		}
 		size = min(max(int(opt.UDPSize()), udpPlain), udpMost)
 		m.SetEdns0(udpMost, false)
@@ -50,23 +68,69 @@ func (s *Server) handle(raw []byte, from netip.Addr, tcp bool) []byte {
 			m.Rcode = dns.RcodeBadVers
 		}
 	}
-	if m.Rcode == dns.RcodeSuccess {
-		s.resolve(&m, from)
-	}
 	if tcp {
 		size = tcpMost
 	}
+	if m.Rcode == dns.RcodeSuccess {
+		if t := s.resolve(m, from); t != nil {
+			return s.forward(m, from, t, size)
+		}
+	}
+	return s.pack(m, size), nil
+}
+
+// pack writes an answer of at most a size.
+func (s *Server) pack(m *dns.Msg, size int) []byte {
 	m.Truncate(size)
-	if tcp && m.Truncated {
+	if size == tcpMost {
 		m.Truncated = false // there is nothing larger to ask by: it is a part of a list
 	}
 	reply, err := m.Pack()
 	if err != nil {
-		s.opt.Log.Error("dns answer can't be encoded", "question", q.Question[0].String(), "error", err)
-		return s.fail(raw, dns.RcodeServerFailure)
+		s.opt.Log.Error("dns answer can't be encoded", "question", m.Question[0].String(), "error", err)
+		s.stats.failed.Add(1)
+		fail := dns.Msg{MsgHdr: dns.MsgHdr{Id: m.Id, Response: true, Rcode: dns.RcodeServerFailure}}
+		reply, _ = fail.Pack() // a header only
+		return reply
 	}
-	s.account(&m)
+	s.account(m)
 	return reply
+}
+
+// forward answers from the cache, or gives the function that asks an upstream.
+func (s *Server) forward(m *dns.Msg, from netip.Addr, t *netconf.Topology, size int) ([]byte, func() []byte) {
+	q := m.Question[0]
+	if answer := s.ahead.kept(q, time.Now()); answer != nil {
+		s.stats.cached.Add(1)
+		return s.pack(relay(m, answer), size), nil
+	}
+	if !s.ahead.admit(from) {
+		s.stats.limited.Add(1)
+		m.Rcode = dns.RcodeServerFailure
+		return s.pack(m, size), nil
+	}
+	s.stats.forwarded.Add(1)
+	return nil, func() []byte {
+		defer s.ahead.release(from)
+		answer, err := s.ahead.ask(s.ctx, q, t)
+		if err != nil {
+			s.opt.Log.Debug("dns question not answered by an upstream", "question", q.String(), "err", err)
+			m.Rcode = dns.RcodeServerFailure
+			return s.pack(m, size)
+		}
+		return s.pack(relay(m, answer), size)
+	}
+}
+
+// relay makes an upstream's answer ours, under the asker's own spelling of the name.
+func relay(m, answer *dns.Msg) *dns.Msg {
+	m.Rcode, m.Answer, m.Ns = answer.Rcode, answer.Answer, answer.Ns
+	for _, rr := range m.Answer {
+		if h := rr.Header(); strings.EqualFold(h.Name, m.Question[0].Name) {
+			h.Name = m.Question[0].Name
+		}
+	}
+	return m
 }
 
 // fail answers with a header only, for messages that can't be read further.
@@ -97,29 +161,46 @@ func (s *Server) account(m *dns.Msg) {
 	}
 }
 
-// resolve fills in the answer to the one question of m for an asker.
-func (s *Server) resolve(m *dns.Msg, from netip.Addr) {
+// resolve fills in the answer to the one question of m for an asker. A topology says that the question is for an upstream.
+func (s *Server) resolve(m *dns.Msg, from netip.Addr) (forward *netconf.Topology) {
 	q := m.Question[0]
 	t, _ := s.opt.Source.Current()
 	if t == nil {
 		m.Rcode = dns.RcodeServerFailure // not NXDOMAIN: that would be remembered
-		return
+		return nil
 	}
 	org, ok := s.opt.OrgOf(t, from)
-	labels, ours := relative(q.Name)
 	transfer := q.Qtype == dns.TypeAXFR || q.Qtype == dns.TypeIXFR
-	if !ok || !ours || transfer || q.Qclass != dns.ClassINET && q.Qclass != dns.ClassANY {
+	if !ok || transfer || q.Qclass != dns.ClassINET && q.Qclass != dns.ClassANY {
 		m.Rcode = dns.RcodeRefused
-		return
+		return nil
+	}
+	var have set
+	var exists bool
+	zone := zoneName
+	if labels, ours := relative(q.Name); ours {
+		have, exists = s.zone.lookup(t, org, labels)
+	} else if digits, ours := nibbles(q.Name); ours {
+		have, exists = s.zone.reverse(t, org, digits)
+		zone = reverseName(org)
+	} else if len(s.opt.Forward.Upstreams) > 0 && m.RecursionDesired && q.Qclass == dns.ClassINET {
+		if local(strings.ToLower(q.Name)) {
+			m.Rcode = dns.RcodeNameError
+			return nil
+		}
+		return t
+	} else {
+		m.Rcode = dns.RcodeRefused
+		return nil
 	}
 	m.Authoritative = true
-	have, exists := s.zone.lookup(t, org, labels)
-	if !exists {
-		m.Rcode = dns.RcodeNameError
-	} else {
+	if exists {
 		m.Answer = have.records(q)
+	} else {
+		m.Rcode = dns.RcodeNameError
 	}
 	if len(m.Answer) == 0 {
-		m.Ns = []dns.RR{soa(t)}
+		m.Ns = []dns.RR{soa(t, zone)}
 	}
+	return nil
 }

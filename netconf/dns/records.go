@@ -24,8 +24,16 @@ func (s *set) records(q dns.Question) []dns.RR {
 		for _, strings := range pack(s.texts) {
 			rrs = append(rrs, &dns.TXT{Hdr: header(dns.TypeTXT), Txt: strings})
 		}
+	case len(s.targets) > 0 && wants(dns.TypeSRV):
+		for i, target := range s.targets {
+			rrs = append(rrs, &dns.SRV{Hdr: header(dns.TypeSRV), Priority: uint16(i+1) * 10, Weight: 10, Port: redisPort, Target: target})
+		}
+	case len(s.names) > 0 && wants(dns.TypePTR):
+		for _, name := range s.names {
+			rrs = append(rrs, &dns.PTR{Hdr: header(dns.TypePTR), Ptr: name})
+		}
 	case s.apex != nil && wants(dns.TypeSOA):
-		rr := soa(s.apex)
+		rr := soa(s.apex, zoneName)
 		rr.Hdr.Name = q.Name
 		rrs = append(rrs, rr)
 	case s.apex != nil && q.Qtype == dns.TypeNS:
@@ -34,10 +42,10 @@ func (s *set) records(q dns.Question) []dns.RR {
 	return rrs
 }
 
-// soa is the zone's; its serial is the topology's revision.
-func soa(t *netconf.Topology) *dns.SOA {
+// soa is a zone's; its serial is the topology's revision.
+func soa(t *netconf.Topology, zone string) *dns.SOA {
 	return &dns.SOA{
-		Hdr:     dns.RR_Header{Name: zoneName, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: ttl},
+		Hdr:     dns.RR_Header{Name: zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: ttl},
 		Ns:      nsName,
 		Mbox:    "hostmaster.internal.",
 		Serial:  uint32(t.Revision),

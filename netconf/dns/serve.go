@@ -2,6 +2,7 @@ package dns
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,8 +13,12 @@ import (
 
 // ServePacket answers datagrams until Close (then nil) or until the connection fails. It closes the connection.
 //
-// A fixed number of workers read, resolve and write: resolving does no I/O, so nothing else needs bounding.
+// A fixed number of workers read, resolve and write: resolving does no I/O, so nothing else needs bounding but what is
+// forwarded.
 func (s *Server) ServePacket(pc net.PacketConn) error {
+	if err := s.ahead.itself(pc.LocalAddr); err != nil {
+		return errors.Join(err, pc.Close())
+	}
 	var running sync.WaitGroup
 	running.Add(s.opt.Workers)
 	failed := make(chan error, s.opt.Workers)
@@ -46,19 +51,31 @@ func (s *Server) packets(pc net.PacketConn) error {
 			continue
 		}
 		failures = 0
-		reply := s.handle(buf[:n], source(from), false)
-		if reply == nil {
+		reply, later := s.answer(buf[:n], source(from), false)
+		if later != nil {
+			// As many as the forwarder admits. Close waits for them.
+			s.wg.Go(func() { s.reply(pc, later(), from) })
 			continue
 		}
-		if _, err := pc.WriteTo(reply, from); err != nil {
-			s.stats.dropped.Add(1)
-		}
+		s.reply(pc, reply, from)
+	}
+}
+
+func (s *Server) reply(pc net.PacketConn, reply []byte, to net.Addr) {
+	if reply == nil {
+		return
+	}
+	if _, err := pc.WriteTo(reply, to); err != nil {
+		s.stats.dropped.Add(1)
 	}
 }
 
 // Serve answers TCP connections until Close (then nil) or until the listener fails. It closes the listener, and
 // waits for the connections it accepted only in Close.
 func (s *Server) Serve(l net.Listener) error {
+	if err := s.ahead.itself(l.Addr); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	result := make(chan error, 1)
 	if !s.start(l, 1, func() { result <- s.accept(l) }) {
 		_ = l.Close()

@@ -1,6 +1,7 @@
 // Package dns is the resolver inside the private network: every node answers at each org's <prefix>::3.
 //
-// It is authoritative for the zone internal. and for nothing else: it doesn't forward, so other zones are REFUSED.
+// It is authoritative for the zone internal. and for the names of an org's addresses below ip6.arpa. Other zones are
+// forwarded to the upstreams that it is given, and REFUSED without any.
 // Each asker sees its own org only, found by the source address; names of other orgs don't exist (NXDOMAIN), and
 // who is in no org is REFUSED. With org O and database D:
 //
@@ -14,13 +15,15 @@
 //	_databases[.<O>].internal          TXT    the org's databases, with commas
 //	_peer[.<O>].internal               TXT    the org's peers, with commas
 //	<peer>._peer[.<O>].internal        AAAA   a peer's address
+//	_redis._tcp.<D>.<O>.internal       SRV    the healthy members, nearest first by priority
+//	_api.internal                      AAAA   the control API, where the node serves it
 //	internal                           SOA, NS
+//	<digits>.ip6.arpa                  PTR    the org's resolver, databases and peers; SOA and NS of its prefix
 //
-// A member's address is the service address, whichever name was asked: it is the one address that a peer reaches,
-// through the node that it is attached to, and that node routes each command. So primary and <region> say whether
-// that member is healthy, but don't yet pin a connection to it; netconf's address plan has per-region addresses
-// (Org.RegionalService) for when nodes carry them across the mesh. <D>.<O> itself is answered whatever the health:
-// it is the node that answers there, with reads from elsewhere or a clear error.
+// A member's address is its region's (Org.RegionalService), where nodes carry these across the mesh (Options.Regional).
+// Elsewhere it is the service address: then primary and <region> say whether that member is healthy, but don't pin a
+// connection to it. <D>.<O> itself is answered whatever the health: it is the node that answers there, with reads
+// from elsewhere or a clear error.
 //
 // Semantics: RFC 1035, RFC 2308 (a name that exists without the type asked is NODATA with the SOA, never NXDOMAIN;
 // so are empty non-terminals), RFC 6891 (EDNS, at most 1232 bytes by UDP), RFC 7766 (TCP), RFC 8482 (ANY gets one
@@ -61,6 +64,15 @@ type Options struct {
 	OrgOf func(t *netconf.Topology, asker netip.Addr) (netconf.Org, bool)
 	Log   *slog.Logger
 
+	// Regional: the regional addresses are reachable from here.
+	Regional bool
+	// API: the control API is served at the resolver's address.
+	API     bool
+	Forward Forward
+
+	// PerSecond is how many questions one asker may ask, and twice as many at once. What is above is dropped. Default 5000;
+	// negative: no bound.
+	PerSecond    int
 	Workers      int           // goroutines per packet connection; default 4
 	Conns        int           // TCP connections at a time; default 128
 	ConnsPerPeer int           // … from one address; default 8
@@ -71,6 +83,8 @@ type Options struct {
 type Server struct {
 	opt    Options
 	zone   zone
+	ahead  *forwarder
+	limit  limit
 	ctx    context.Context // ended by Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -93,10 +107,13 @@ type Stats struct {
 	Dropped     uint64 // not answered at all: not a query, or the answer couldn't be sent
 	Truncated   uint64
 	ConnRefused uint64 // TCP connections above the bounds
+	Forwarded   uint64 // asked an upstream
+	Cached      uint64 // answered from what an upstream said before
+	Limited     uint64 // asked too fast, or too much at a time
 }
 
 type counters struct {
-	answered, noData, nxDomain, refused, failed, dropped, truncated, connRefused atomic.Uint64
+	answered, noData, nxDomain, refused, failed, dropped, truncated, connRefused, forwarded, cached, limited atomic.Uint64
 }
 
 // New makes a Server; ServePacket and Serve start it.
@@ -132,9 +149,18 @@ func New(opt Options) (*Server, error) {
 	if opt.Idle <= 0 {
 		opt.Idle = 10 * time.Second
 	}
+	if opt.PerSecond == 0 {
+		opt.PerSecond = 5000
+	}
+	ahead, err := newForwarder(opt.Forward)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
 		opt:   opt,
-		zone:  zone{region: region, healthy: opt.Healthy, rtt: opt.RTT},
+		zone:  zone{region: region, healthy: opt.Healthy, rtt: opt.RTT, regional: opt.Regional, api: opt.API},
+		ahead: ahead,
+		limit: limit{rate: float64(max(opt.PerSecond, 0)), sources: map[netip.Addr]bucket{}},
 		open:  map[io.Closer]struct{}{},
 		conns: map[netip.Addr]int{},
 	}
@@ -148,6 +174,7 @@ func (s *Server) Stats() Stats {
 	return Stats{
 		Answered: c.answered.Load(), NoData: c.noData.Load(), NXDomain: c.nxDomain.Load(), Refused: c.refused.Load(),
 		Failed: c.failed.Load(), Dropped: c.dropped.Load(), Truncated: c.truncated.Load(), ConnRefused: c.connRefused.Load(),
+		Forwarded: c.forwarded.Load(), Cached: c.cached.Load(), Limited: c.limited.Load(),
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 const (
 	zoneName = "internal."
 	nsName   = "_ns.internal." // no org can be called that
+
+	redisPort = 6379
 )
 
 // zone resolves names for one node: a function of the topology, the asker's org, and the node's own view of health
@@ -24,6 +26,8 @@ type zone struct {
 	region  netconf.Region
 	healthy func(*netconf.Database, string) bool
 	rtt     func(string) (time.Duration, bool)
+
+	regional, api bool
 }
 
 // set is what a name has. The zero set is a name that exists with nothing of its own.
@@ -31,6 +35,9 @@ type set struct {
 	addrs []netip.Addr
 	texts []string // one list, written with commas
 	apex  *netconf.Topology
+
+	targets []string // of SRV, the best first
+	names   []string // of PTR
 }
 
 // relative splits a name below the zone into lower-case labels, as written; false: the name is in another zone.
@@ -52,6 +59,8 @@ func (z *zone) lookup(t *netconf.Topology, org netconf.Org, labels []string) (se
 	switch top {
 	case "_ns":
 		return set{addrs: []netip.Addr{org.Resolver()}}, len(labels) == 1
+	case "_api":
+		return set{addrs: []netip.Addr{org.Resolver()}}, z.api && len(labels) == 1
 	case "_databases", "_peer":
 		return z.orgName(t, org, labels)
 	case org.Name:
@@ -85,37 +94,40 @@ func (z *zone) orgName(t *netconf.Topology, org netconf.Org, labels []string) (s
 		return set{addrs: []netip.Addr{p.Addr}}, ok && len(rest) == 1
 	}
 	if d, ok := t.Database(org.Name, top); ok {
-		return z.database(&d, rest)
+		return z.database(t, &d, rest)
 	}
 	return set{}, false
 }
 
 // database resolves the labels to the left of a database's.
-func (z *zone) database(d *netconf.Database, labels []string) (set, bool) {
+func (z *zone) database(t *netconf.Topology, d *netconf.Database, labels []string) (set, bool) {
 	switch len(labels) {
 	case 0:
 		return set{addrs: []netip.Addr{d.Address}}, true
 	case 1:
-		return z.member(d, labels[0])
+		return z.member(t, d, labels[0])
 	case 2:
 		if labels[1] == "of" && labels[0] == "nearest" {
-			return z.members(d, 1), true
+			return z.members(t, d, 1), true
+		}
+		if labels[1] == "_tcp" && labels[0] == "_redis" {
+			return set{targets: z.targets(d)}, true
 		}
 	case 3:
 		if n, ok := top(labels[0]); ok && labels[1] == "nearest" && labels[2] == "of" {
-			return z.members(d, n), true
+			return z.members(t, d, n), true
 		}
 	}
 	return set{}, false
 }
 
 // member resolves the names of one label below a database.
-func (z *zone) member(d *netconf.Database, label string) (set, bool) {
+func (z *zone) member(t *netconf.Topology, d *netconf.Database, label string) (set, bool) {
 	switch label {
-	case "of": // the empty name above nearest.of
+	case "of", "_tcp": // the empty names above nearest.of and _redis._tcp
 		return set{}, true
 	case "global":
-		return z.members(d, len(d.Replicas)+1), true
+		return z.members(t, d, len(d.Replicas)+1), true
 	case "regions":
 		return set{texts: z.nearest(d)}, true
 	case "primary":
@@ -127,16 +139,42 @@ func (z *zone) member(d *netconf.Database, label string) (set, bool) {
 	if !z.healthy(d, label) {
 		return set{}, true
 	}
-	return set{addrs: []netip.Addr{d.Address}}, true
+	return set{addrs: []netip.Addr{z.addr(t, d, label)}}, true
 }
 
-// members answers the n nearest healthy members. All are reached by the service address (see the package comment),
-// and a set has an address once.
-func (z *zone) members(d *netconf.Database, n int) set {
-	if n = min(n, len(z.nearest(d))); n == 0 {
-		return set{}
+// addr is where a member is reached.
+func (z *zone) addr(t *netconf.Topology, d *netconf.Database, region string) netip.Addr {
+	if z.regional {
+		if a, ok := t.RegionalAddress(*d, region); ok {
+			return a
+		}
 	}
-	return set{addrs: []netip.Addr{d.Address}}
+	return d.Address
+}
+
+// members answers the n nearest healthy members. A set has an address once.
+func (z *zone) members(t *netconf.Topology, d *netconf.Database, n int) set {
+	var s set
+	nearest := z.nearest(d)
+	for _, region := range nearest[:min(n, len(nearest))] {
+		if a := z.addr(t, d, region); !slices.Contains(s.addrs, a) {
+			s.addrs = append(s.addrs, a)
+		}
+	}
+	return s
+}
+
+// targets are the names of the healthy members, nearest first.
+func (z *zone) targets(d *netconf.Database) []string {
+	name := d.Name + "." + d.Org + "." + zoneName
+	nearest := z.nearest(d)
+	if !z.regional {
+		return []string{name}[:min(len(nearest), 1)] // all have one address
+	}
+	for i, region := range nearest {
+		nearest[i] = region + "." + name
+	}
+	return nearest
 }
 
 // nearest lists the regions of a database's healthy members: the node's own first, then by measured round-trip
