@@ -23,10 +23,13 @@ import (
 // controlPort is where members of the control plane answer the other nodes, inside the mesh, with mutual TLS.
 const controlPort = 2379
 
+// firstNode ends like the address of a mesh's first node, which is known only once there is a state: enough for its alias.
+var firstNode = netip.IPv6Loopback()
+
 // found makes a mesh with this node as the first. A node that was interrupted in it goes on where it was.
 func (s *Server) found(ctx context.Context) error {
 	embedded := len(s.opts.Etcd.Endpoints) == 0
-	if err := s.openOwnControl(ctx, embedded); err != nil {
+	if err := s.openOwnControl(ctx, firstNode, embedded); err != nil {
 		return err
 	}
 	if err := s.control.init(ctx); err != nil {
@@ -54,23 +57,19 @@ func (s *Server) found(ctx context.Context) error {
 }
 
 // openOwnControl opens the control plane that this node carries, or that others run for it.
-func (s *Server) openOwnControl(ctx context.Context, embedded bool) (err error) {
-	if s.keys, err = openKeys(s.path(keysDir), true); err != nil {
+func (s *Server) openOwnControl(ctx context.Context, self netip.Addr, embedded bool) (err error) {
+	if s.keys, err = openKeys(s.path(keysDir), s.id == nil); err != nil {
 		return err
 	}
 	s.control = &control{}
 	options := etcd.ClientOptions{Endpoints: s.opts.Etcd.Endpoints}
 	if embedded {
 		if _, err := os.Stat(s.keys.path(nodeCertName)); errors.Is(err, os.ErrNotExist) {
-			if err := s.keys.sign(s.opts.Name, netip.Addr{}); err != nil {
+			if err := s.keys.sign(s.opts.Name, self); err != nil {
 				return err
 			}
 		}
-		s.control.member, err = etcd.StartMember(ctx, etcd.MemberOptions{
-			Dir: s.path(controlDir), Name: s.opts.Name, Clients: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
-			TLS: s.keys.files(), Log: s.opts.Log,
-		})
-		if err != nil {
+		if s.control.member, err = etcd.StartMember(ctx, s.memberOptions(self)); err != nil {
 			return err
 		}
 		options.Endpoints = s.control.member.Endpoints()
@@ -185,9 +184,14 @@ func (s *Server) openControl(ctx context.Context) (err error) {
 		if err := s.meet(topology); err != nil {
 			return err
 		}
+		if s.id.Member {
+			if err := s.relayPeers(topology, s.id.Members); err != nil {
+				return err
+			}
+		}
 	}
 	if s.id.Member || s.authority() {
-		if err := s.openOwnControl(ctx, s.id.Member); err != nil {
+		if err := s.openOwnControl(ctx, s.node.infra, s.id.Member); err != nil {
 			return err
 		}
 		if topology, _ = s.control.registry.Current(); topology.Revision == 0 {
@@ -260,7 +264,7 @@ func (s *Server) relayControl() error {
 		return err
 	}
 	to := strings.TrimPrefix(s.control.member.Endpoints()[0], "https://")
-	s.relays = append(s.relays, startRelay(l, to, s.opts.Log))
+	s.relays = append(s.relays, startRelay(l, dialKernel(to), s.opts.Log))
 	return nil
 }
 

@@ -9,14 +9,24 @@ import (
 	"time"
 )
 
-// maxRelayed bounds the connections that a relay carries at once.
-const maxRelayed = 256
+const (
+	maxRelayed = 256             // connections that a relay carries at once
+	relayDial  = 3 * time.Second // to the other side
+)
 
-// relay carries TCP connections from a listener on the mesh to an address of this host: what runs here in the kernel's
-// network, such as etcd, is reached from the other nodes so, whatever tunnel they have.
+// dialKernel connects to an address of this host's own network.
+func dialKernel(addr string) func(ctx context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", addr)
+	}
+}
+
+// relay carries TCP connections between the mesh and this host's own network: what runs here, such as etcd, is reached from
+// the other nodes so, and reaches them, whatever tunnel they have.
 type relay struct {
 	listener net.Listener
-	to       string
+	dial     func(ctx context.Context) (net.Conn, error)
 	log      *slog.Logger
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -24,8 +34,8 @@ type relay struct {
 	slots    chan struct{}
 }
 
-func startRelay(l net.Listener, to string, log *slog.Logger) *relay {
-	r := &relay{listener: l, to: to, log: log, slots: make(chan struct{}, maxRelayed)}
+func startRelay(l net.Listener, dial func(ctx context.Context) (net.Conn, error), log *slog.Logger) *relay {
+	r := &relay{listener: l, dial: dial, log: log, slots: make(chan struct{}, maxRelayed)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.wg.Go(r.accept)
 	return r
@@ -36,7 +46,7 @@ func (r *relay) accept() {
 		conn, err := r.listener.Accept()
 		if err != nil {
 			if r.ctx.Err() == nil {
-				r.log.Error("relay stopped", "to", r.to, "err", err)
+				r.log.Error("relay stopped", "from", r.listener.Addr(), "err", err)
 			}
 			return
 		}
@@ -55,10 +65,11 @@ func (r *relay) accept() {
 // carry copies both ways until both have ended.
 func (r *relay) carry(from net.Conn) {
 	defer from.Close()
-	dialer := net.Dialer{Timeout: 2 * time.Second}
-	to, err := dialer.DialContext(r.ctx, "tcp", r.to)
+	dial, cancel := context.WithTimeout(r.ctx, relayDial)
+	to, err := r.dial(dial)
+	cancel()
 	if err != nil {
-		r.log.Warn("relay: no connection", "to", r.to, "err", err)
+		r.log.Debug("relay: no connection", "from", r.listener.Addr(), "err", err)
 		return
 	}
 	defer to.Close()

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +38,9 @@ type Server struct {
 	keys    *serverKeys
 	control *control
 	relays  []*relay
+	peers   map[string]*relay  // to and from the other members of the control plane
+	cancel  context.CancelFunc // ends wg
+	wg      sync.WaitGroup
 	fleet   *api.MeshFleet
 	admin   *admin
 	public  *admin
@@ -74,7 +79,7 @@ func StartServer(ctx context.Context, o ServerOptions) (_ *Server, err error) {
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	s := &Server{started: time.Now(), metrics: prometheus.NewRegistry()}
+	s := &Server{started: time.Now(), metrics: prometheus.NewRegistry(), peers: make(map[string]*relay)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close(ctx))
@@ -203,6 +208,10 @@ func (s *Server) run(ctx context.Context) error {
 		Log:     s.opts.Log,
 	}))
 	s.admin.serve(loopbackOnly(mux), nil)
+	if len(s.opts.Etcd.Endpoints) == 0 {
+		ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		s.wg.Go(func() { s.keepMembers(ctx) })
+	}
 	if s.public != nil {
 		s.public.serve(server.Handler(api.TrustToken), s.keys.api.Config())
 	}
@@ -253,6 +262,10 @@ func (s *Server) Wait(ctx context.Context) error {
 func (s *Server) Close(ctx context.Context) error {
 	s.closeOnce.Do(func() {
 		var errs []error
+		if s.cancel != nil {
+			s.cancel()
+			s.wg.Wait()
+		}
 		if s.node != nil {
 			s.node.HandOver(ctx)
 			if err := s.node.Drain(ctx); err != nil {
@@ -270,7 +283,7 @@ func (s *Server) Close(ctx context.Context) error {
 		if s.control != nil {
 			errs = append(errs, s.control.close()) // while the device is there: its requests go over it
 		}
-		for _, r := range s.relays {
+		for _, r := range slices.Concat(s.relays, slices.Collect(maps.Values(s.peers))) {
 			errs = append(errs, r.close())
 		}
 		if s.node != nil {

@@ -143,7 +143,8 @@ type identity struct {
 	Region  string       `json:"region"`
 	Infra   netip.Prefix `json:"infra"`
 	Member  bool         `json:"member"`            // carries the control plane
-	Control []string     `json:"control,omitempty"` // the control plane's endpoints as last known
+	Members []string     `json:"members,omitempty"` // nodes that carry it, as last known
+	Control []string     `json:"control,omitempty"` // their endpoints in the mesh, without this node's own
 }
 
 const identityName = "node.json"

@@ -45,10 +45,10 @@ import (
 
 // What can be wrong with control itself. Changes fail with the errors of package netconf otherwise.
 var (
-	ErrNewer       = errors.New("the control state was written by a newer respmesh; upgrade this one")
-	ErrEmpty       = errors.New("the control state is empty; start the first node with --init")
-	ErrOtherMesh   = errors.New("control holds the state of another mesh")
-	ErrHeld        = errors.New("another node is the primary")
+	ErrNewer     = errors.New("the control state was written by a newer respmesh; upgrade this one")
+	ErrEmpty     = errors.New("the control state is empty; start the first node with --init")
+	ErrOtherMesh = errors.New("control holds the state of another mesh")
+	ErrHeld      = errors.New("another node is the primary")
 )
 
 // Options of a Registry.

@@ -101,7 +101,7 @@ func (ca *CA) Pool() *x509.CertPool {
 }
 
 // SignNode signs a node's request. Only its key counts: name and addresses are the registry's. The certificate is good
-// on both ends of a connection, at the node's address in the mesh and on its loopback.
+// on both ends of a connection, at the node's address in the mesh, its alias and on loopback.
 func (ca *CA) SignNode(request []byte, name string, addr netip.Addr) ([]byte, error) {
 	csr, err := parseRequest(request)
 	if err != nil {
@@ -120,7 +120,7 @@ func (ca *CA) SignNode(request []byte, name string, addr netip.Addr) ([]byte, er
 		IPAddresses:           []net.IP{net.IPv6loopback, net.IPv4(127, 0, 0, 1)},
 	}
 	if addr.IsValid() {
-		t.IPAddresses = append(t.IPAddresses, addr.AsSlice())
+		t.IPAddresses = append(t.IPAddresses, addr.AsSlice(), PeerAlias(addr).AsSlice())
 	}
 	if t.NotAfter.After(ca.cert.NotAfter) {
 		t.NotAfter = ca.cert.NotAfter
@@ -130,6 +130,13 @@ func (ca *CA) SignNode(request []byte, name string, addr netip.Addr) ([]byte, er
 		return nil, err
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: blockCert, Bytes: der}), nil
+}
+
+// PeerAlias is the loopback address that stands for a node's member of the control plane on the hosts of all members: the
+// last two bytes are those of the node's address in the mesh. See RFC 1122, 3.2.1.3: all of 127/8 stays inside the host.
+func PeerAlias(node netip.Addr) netip.Addr {
+	a := node.As16()
+	return netip.AddrFrom4([4]byte{127, 114, a[14], a[15]})
 }
 
 // Request makes a certificate request for a key.
