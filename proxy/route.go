@@ -51,6 +51,8 @@ func route(c class, t trait, hasSelf bool, s sessionView, v *view) decision {
 		return decision{routePinned, v.primary, "the session's WATCH or MULTI lives in a connection of its own"}
 	case t&traitHere != 0 && v.hasStore:
 		return decision{routeStore, v.self, "asks about this node's own store"}
+	case t&traitCursor != 0 && v.settings.ForeignCursors:
+		return toPrimary(v, routePrimary, "cursors mean something to the primary only")
 	case c == classRead && t&traitBlocking != 0:
 		if v.localUsable {
 			return decision{routeStore, v.self, "a read; the local copy is usable"}

@@ -16,6 +16,8 @@ type Settings struct {
 	Near         time.Duration // remote replicas further away aren't read; 0: no bound
 	MaxLag       time.Duration // replicas that haven't heard the primary for longer aren't read; 0: no bound
 	MaxSessions  int           // default 10000
+	// ForeignCursors: the primary is of another engine than its replicas, so that SCAN's cursors mean nothing to them.
+	ForeignCursors bool
 }
 
 const defaultMaxSessions = 10_000

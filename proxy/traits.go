@@ -39,6 +39,7 @@ const (
 	traitHello                         //
 	traitNoTx                          // can't be part of a transaction: known to no store (RESPMESH), or it changes how replies come
 	traitAuth                          // its answer may be delayed
+	traitCursor                        // goes on where an earlier one stopped
 	traitScript                        // calls commands that aren't seen here
 	traitOtherDB                       // changes a key of another database index than the session's (MOVE, COPY)
 )
@@ -129,6 +130,8 @@ func traitsOf(s *command.Spec) trait {
 		return traitBlockOption
 	case "hello":
 		return traitHello
+	case "scan", "hscan", "sscan", "zscan":
+		return traitCursor
 	case "auth":
 		return traitAuth | traitNoTx
 	case "eval", "evalsha", "eval_ro", "fcall", "fcall_ro":
