@@ -1,16 +1,16 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
+	"time"
 
-	"respmesh/resp/command"
 	"respmesh/resp/frame"
 	"respmesh/store/aof"
 	"respmesh/store/embedded"
@@ -21,39 +21,56 @@ import (
 const snapshotName = "dump.rdb"
 
 // openLog opens the append-only file.
-func (s *store) openLog(o storeOptions) (err error) {
+func (s *store) openLog() (err error) {
+	o := s.opts
 	s.aof, err = aof.Open(aof.Options{Dir: o.data, Policy: o.fsync, FS: o.fs, Log: o.log})
 	return err
 }
 
-// load fills the engine from the disk and makes it a primary whose changes are kept.
-func (s *store) load(o storeOptions) error {
+// load fills the engine from the disk, and the log with the position of what was there.
+func (s *store) load() error {
+	at := s.log.Standing()
 	if s.aof.Found() {
 		sum, err := s.aof.Load(s.engine)
 		if err != nil {
 			return err
 		}
-		o.log.Info("append-only file loaded", "bytes", sum.Bytes, "commands", sum.Commands)
-	} else if err := s.loadSnapshot(filepath.Join(o.data, snapshotName)); err != nil {
+		if p, err := psync.ParsePosition(sum.Mark); err == nil {
+			at = p
+			at.Offset += sum.After
+		}
+		s.loaded = true
+		s.opts.log.Info("append-only file loaded", "bytes", sum.Bytes, "commands", sum.Commands, "replid", at.Replid, "offset", at.Offset, "term", at.Term)
+	} else if found, err := s.loadSnapshot(filepath.Join(s.opts.data, snapshotName)); err != nil {
+		return err
+	} else if found {
+		s.loaded = true
+	}
+	if s.loaded {
+		s.log.Resume(at)
+	}
+	s.keep = &keeper{aof: s.aof, at: at, rebase: make(chan struct{}, 1), based: make(chan struct{})}
+	close(s.keep.based)
+	if err := s.aof.Start(aofSource{s}); err != nil {
 		return err
 	}
-	s.engine.SetReplica(false)
-	return s.aof.Start(s.engine)
+	s.log.Keep(s.keep)
+	return nil
 }
 
-func (s *store) loadSnapshot(path string) error {
+func (s *store) loadSnapshot(path string) (found bool, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("open snapshot: %w", err)
+		return false, fmt.Errorf("open snapshot: %w", err)
 	}
 	defer f.Close()
 	if err := s.engine.Restore(f); err != nil {
-		return fmt.Errorf("load snapshot %s: %w", path, err)
+		return false, fmt.Errorf("load snapshot %s: %w", path, err)
 	}
-	return nil
+	return true, nil
 }
 
 // persistence is what the engine's INFO and CONFIG GET say.
@@ -64,97 +81,137 @@ func (s *store) persistence() embedded.Persistence {
 	}
 }
 
-// bothLogs takes effects for the disk and for the replicas.
-type bothLogs struct {
-	disk   *aof.Writer
-	stream *psync.Log
-}
-
-func (b bothLogs) Append(p []byte) {
-	b.disk.Append(p)
-	b.stream.Append(p)
-}
-
-// loggedConn answers a batch once what it did is in the append-only file, as safely as its policy says. Under the policy
-// always, reads too wait for what they may have seen.
-type loggedConn struct {
-	conn   *embedded.Conn
+// keeper brings the log's effects to the append-only file, with marks that say where in which history they are: the bytes
+// after a mark are the stream's from its offset on, so that a file cut off anywhere tells its position. What the stream has
+// besides effects (PINGs) isn't kept: a mark follows where they were.
+type keeper struct {
 	aof    *aof.Writer
-	always bool // the policy
+	rebase chan struct{} // has one: the data were replaced, a base must be written
+
+	mu    sync.Mutex
+	at    psync.Position // after what was appended last
+	based chan struct{}  // closed: the file is of the data that are here
 }
 
-// Do implements proxy.StoreConn.
-func (c *loggedConn) Do(ctx context.Context, dst []byte, reqs []command.Request) []byte {
-	for len(reqs) > 0 {
-		n := oneReplyEach(reqs)
-		dst = c.do(ctx, dst, reqs[:n])
-		reqs = reqs[n:]
+// Keep implements psync.Keeper.
+func (k *keeper) Keep(offset int64, p []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.at.Offset != offset {
+		k.at.Offset = offset
+		k.aof.Mark(k.at.String())
 	}
-	return dst
+	k.aof.Append(p)
+	k.at.Offset += int64(len(p))
 }
 
-// oneReplyEach is how many of the commands at the beginning get one reply each. Those that subscribe may get several,
-// so they run by themselves.
-func oneReplyEach(reqs []command.Request) int {
-	for i := range reqs {
-		if s := reqs[i].Spec; s != nil && s.Is(command.FlagPubSub) && strings.HasSuffix(s.Name, "subscribe") {
-			return max(i, 1)
+// Moved implements psync.Keeper.
+func (k *keeper) Moved(p psync.Position) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.at = p
+	k.aof.Mark(p.String())
+}
+
+// Replaced implements psync.Keeper.
+func (k *keeper) Replaced(p psync.Position) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.at = p
+	k.aof.Suspend()
+	select {
+	case <-k.based:
+		k.based = make(chan struct{})
+	default:
+	}
+	select {
+	case k.rebase <- struct{}{}:
+	default:
+	}
+}
+
+// begin is called when a file begins that is about what comes after p.
+func (k *keeper) begin(p psync.Position, streamDB []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.at = p
+	k.aof.Append(streamDB)
+	k.aof.Mark(p.String())
+}
+
+// written is called when a base has been written; not yet if the data were replaced meanwhile.
+func (k *keeper) written() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.aof.Suspended() {
+		return
+	}
+	select {
+	case <-k.based:
+	default:
+		close(k.based)
+	}
+}
+
+func (k *keeper) whenBased() <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.based
+}
+
+// aofSource gives the data for a base, at a moment when data and position agree.
+type aofSource struct{ s *store }
+
+// Snapshot implements aof.Source.
+func (a aofSource) Snapshot(w io.Writer, at func()) error {
+	s := a.s
+	return s.log.Snapshot(func(at func()) error { return s.engine.Snapshot(w, at) }, func(p psync.Position) {
+		at()
+		var selected []byte
+		if db, replica := s.engine.StreamDB(); replica { // its stream goes on without saying so
+			selected = frame.AppendCommandString(nil, "SELECT", fmt.Sprint(db))
 		}
-	}
-	return len(reqs)
+		s.keep.begin(p, selected)
+	})
 }
 
-func (c *loggedConn) do(ctx context.Context, dst []byte, reqs []command.Request) []byte {
-	from, before := len(dst), c.aof.Appended()
-	dst = c.conn.Do(ctx, dst, reqs)
-	pos := c.aof.Appended()
-	if pos == c.aof.Committed() {
-		return dst
-	}
-	if !c.always && (pos == before || !mayWrite(reqs)) {
-		return dst
-	}
-	if err := c.aof.Commit(pos); err != nil && pos > before {
-		dst = unacknowledged(dst, from, reqs, err)
-	}
-	return dst
-}
-
-// mayWrite tells whether any of the commands may have changed something.
-func mayWrite(reqs []command.Request) bool {
-	for i := range reqs {
-		if changes(reqs[i].Spec) {
-			return true
+// writeBases writes a base whenever the data were replaced, until the store is closed.
+func (s *store) writeBases() {
+	pause := time.Second
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.keep.rebase:
 		}
-	}
-	return false
-}
-
-func changes(s *command.Spec) bool {
-	return s != nil && (s.Is(command.FlagWrite|command.FlagMayReplicate) || s.Name == "exec")
-}
-
-// unacknowledged takes back the good replies of writes whose effects couldn't be logged: the data has them, and will
-// keep them if the log can be written again before the process ends. Who isn't told so would believe them safe.
-func unacknowledged(dst []byte, from int, reqs []command.Request, cause error) []byte {
-	replies := frame.NewReader(bytes.NewReader(bytes.Clone(dst[from:])))
-	dst = dst[:from]
-	var r frame.Reply
-	for i := range reqs {
-		if replies.ReadReply(&r) != nil {
-			break // the session ended before the others
+		for s.aof.Suspended() {
+			err := s.aof.Rewrite()
+			if err == nil {
+				pause = time.Second
+				s.keep.written()
+				continue
+			}
+			s.opts.log.Error("the copied data can't be written to disk; trying again", "err", err, "in", pause)
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, time.Minute)
 		}
-		if changes(reqs[i].Spec) && !r.IsError() && !isQueued(r) {
-			dst = frame.AppendError(dst, "UNKNOWNOUTCOME the command was executed but may be lost: "+cause.Error())
-		} else {
-			dst = append(dst, r.Raw...)
-		}
+		s.keep.written()
 	}
-	return dst
 }
 
-// isQueued tells whether a command waits for its EXEC.
-func isQueued(r frame.Reply) bool { return r.Kind() == frame.Simple && string(r.Text()) == "QUEUED" }
-
-// Close implements proxy.StoreConn.
-func (c *loggedConn) Close() error { return c.conn.Close() }
+// awaitBase waits until what is written here will be kept.
+func (s *store) awaitBase(ctx context.Context) error {
+	if s.keep == nil {
+		return nil
+	}
+	select {
+	case <-s.keep.whenBased():
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the copied data aren't on disk yet: %w", ctx.Err())
+	}
+}

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// backlogSize is how much of the replication stream a primary keeps for replicas that come back: at
-	// 1 MB/s of writes, 16 s of a cut link heal without a full resync.
+	// backlogSize is how much of the replication stream a copy keeps for replicas that come back: at 1 MB/s of writes,
+	// 16 s of a cut link heal without a full resync.
 	backlogSize = 16 << 20
 	// replicaPing is how often an idle primary writes to its replicas; it bounds how stale "last heard" is.
 	replicaPing = time.Second
@@ -26,78 +26,81 @@ const (
 	replicaTimeout = 10 * time.Second
 )
 
-// store is one database's copy on this node: the engine, its replication log, and both sides of PSYNC. It is
-// what the proxy calls a Store.
+// store is one database's copy on this node: the engine, its replication log, and both sides of PSYNC. It is what
+// the proxy calls a Store. What it is to the other copies changes while it runs (see role.go).
 type store struct {
-	engine      *embedded.Engine
-	log         *psync.Log
-	aof         *aof.Writer    // nil: nothing is kept on disk
-	primary     *psync.Primary // serves replicas; a replica's log can feed others too
-	replica     *psync.Replica // nil on the primary
-	primaryAddr string         // on the mesh, for INFO
-	synced      atomic.Bool    // a replica has had all of its primary's data once
+	opts    storeOptions
+	engine  *embedded.Engine
+	log     *psync.Log
+	aof     *aof.Writer    // nil: nothing is kept on disk
+	keep    *keeper        // nil with aof
+	primary *psync.Primary // serves replicas; a replica's log can feed others too
 
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	role   atomic.Pointer[role]
+	fenced atomic.Bool // no client's write is accepted, whatever the role
+	quorum atomic.Pointer[quorum]
+	synced atomic.Bool // it has had all of a primary's data once, or was the primary
+	loaded bool        // data were found on disk
+
+	ctx      context.Context // ends with close
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+	changing sync.Mutex // held to change the role
 }
 
 type storeOptions struct {
-	seed        uint64                                      // the database's hash seed, the same on every node
-	dial        func(ctx context.Context) (net.Conn, error) // to the primary's PSYNC; nil makes this the primary
-	primaryAddr string                                      // of that node on the mesh
-	data        string                                      // directory where a primary keeps its data; "" for none
-	fsync       aof.Policy
-	fs          aof.FS // nil: the operating system's
-	version     string
-	log         *slog.Logger
+	seed      uint64 // the database's hash seed, the same on every node
+	maxMemory int64
+	eviction  bool
+	data      string // directory where the data are kept; "" for none
+	fsync     aof.Policy
+	fs        aof.FS // nil: the operating system's
+	version   string
+	log       *slog.Logger
 }
 
-// openStore makes the copy and, on a replica, starts to follow the primary.
+// openStore makes the copy, with the data that are on disk. It waits to be told whether to lead or to follow.
 func openStore(ctx context.Context, o storeOptions) (*store, error) {
-	s := &store{log: psync.NewLog(backlogSize), primaryAddr: o.primaryAddr}
-	durable := o.dial == nil && o.data != ""
+	s := &store{opts: o, log: psync.NewLog(backlogSize)}
+	s.role.Store(&role{})
+	s.fenced.Store(true)
+	s.quorum.Store(&quorum{})
 	engine := embedded.Options{
-		HashSeed:    o.seed,
-		Replica:     o.dial != nil || durable, // while it loads, a primary expires nothing on its own account
-		Forwards:    true,
-		Sink:        s.log,
-		Log:         o.log,
-		Version:     o.version,
-		Replication: s.replication,
-		Await:       s.await,
+		HashSeed: o.seed, MaxMemory: o.maxMemory, Eviction: o.eviction,
+		Replica:  true,
+		Forwards: true,
+		Sink:     s.log,
+		Log:      o.log,
+		Version:  o.version, Replication: s.replication, Await: s.await, Refuse: s.refuse,
 	}
-	if durable {
-		if err := s.openLog(o); err != nil {
+	if o.data != "" {
+		if err := s.openLog(); err != nil {
 			return nil, err
 		}
-		engine.Sink, engine.LogFailure, engine.Persistence = bothLogs{s.aof, s.log}, s.aof.Err, s.persistence
+		engine.LogFailure, engine.Persistence = s.aof.Err, s.persistence
 	}
 	s.engine = embedded.New(engine)
-	if durable {
-		if err := s.load(o); err != nil {
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if s.aof != nil {
+		if err := s.load(); err != nil {
+			s.cancel()
 			return nil, errors.Join(err, s.aof.Close(), s.engine.Close())
 		}
+		s.wg.Go(s.writeBases)
 	}
+	s.log.Fence()
 	s.primary = psync.NewPrimary(psync.PrimaryOptions{
 		Log: s.log, Source: s.engine, PingEvery: replicaPing, Timeout: replicaTimeout, Logger: o.log,
 	})
-	ctx, s.cancel = context.WithCancel(ctx)
-	if o.dial != nil {
-		s.replica = psync.NewReplica(psync.ReplicaOptions{
-			Log: s.log, Target: s.engine, Dial: o.dial, Pipeline: true, Timeout: replicaTimeout, Logger: o.log,
-		})
-		s.wg.Go(func() { s.awaitFirstSync(ctx) })
-		s.wg.Go(func() {
-			if err := s.replica.Run(ctx); err != nil && ctx.Err() == nil {
-				o.log.Error("replica stopped; it is out of routing until the node restarts", "err", err)
-			}
-		})
-	}
 	return s, nil
 }
 
 // close stops following, brings to the disk what is to be kept, and frees the engine.
 func (s *store) close() error {
+	s.changing.Lock()
+	s.fence()
+	s.role.Load().stop()
+	s.changing.Unlock()
 	s.cancel()
 	s.wg.Wait()
 	err := s.engine.Close()
@@ -107,19 +110,12 @@ func (s *store) close() error {
 	return err
 }
 
-// await is WAIT: it counts the replicas that have all that has been written so far.
-func (s *store) await(ctx context.Context, n int) int {
-	_, offset := s.log.Position()
-	return s.primary.Await(ctx, offset, n)
-}
+// setLimits applies what may change of a database's record.
+func (s *store) setLimits(maxMemory int64, eviction bool) { s.engine.SetLimits(maxMemory, eviction) }
 
 // NewConn implements proxy.Store.
 func (s *store) NewConn(push func([]byte)) proxy.StoreConn {
-	conn := s.engine.NewConn(embedded.ConnOptions{Push: push})
-	if s.aof == nil {
-		return conn
-	}
-	return &loggedConn{conn: conn, aof: s.aof, always: s.aof.Info().Policy == aof.Always}
+	return &storeConn{store: s, conn: s.engine.NewConn(embedded.ConnOptions{Push: push})}
 }
 
 // Position implements proxy.Store.
@@ -134,18 +130,29 @@ func (s *store) Wait(ctx context.Context, replid string, offset int64) error {
 // primary it stays so (a region that is alone goes on reading), but not while it copies the data anew, since the
 // old data may be far behind then.
 func (s *store) State() proxy.StoreState {
-	if s.replica == nil {
-		return proxy.StoreState{Primary: true, Usable: true}
+	r := s.role.Load()
+	if r.leads && !s.fenced.Load() {
+		return proxy.StoreState{Primary: true, Usable: true, Term: r.term}
 	}
-	r := s.replica.State()
 	var state proxy.StoreState
-	if s.synced.Load() { // before that there is nothing to read, however stale
-		state.LastHeard = r.LastHeard
+	switch {
+	case s.synced.Load(): // before that there is nothing to read, however stale
+		state.LastHeard = r.heardBefore
+	case s.loaded:
+		state.LastHeard = time.Unix(1, 0) // nobody knows
+	}
+	if r.replica == nil {
+		state.Usable, state.Reason = s.synced.Load(), "the copy waits to be told which node is the primary"
+		return state
+	}
+	is := r.replica.State()
+	if s.synced.Load() && is.LastHeard.After(state.LastHeard) {
+		state.LastHeard = is.LastHeard
 	}
 	switch {
-	case r.Phase == psync.Broken:
-		state.Reason = fmt.Sprintf("replica is broken: %v", r.Err)
-	case r.Phase == psync.Syncing:
+	case is.Phase == psync.Broken:
+		state.Reason = fmt.Sprintf("replica is broken: %v", is.Err)
+	case is.Phase == psync.Syncing:
 		state.Reason = "replica is copying the data"
 	case !s.synced.Load():
 		state.Reason = "replica has no data yet"
@@ -155,24 +162,11 @@ func (s *store) State() proxy.StoreState {
 	return state
 }
 
-// awaitFirstSync notes when the replica has had all data for the first time.
-func (s *store) awaitFirstSync(ctx context.Context) {
-	for {
-		changed := s.replica.Changed()
-		if s.online() {
-			s.synced.Store(true)
-			return
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // online tells whether a replica is in its primary's stream.
-func (s *store) online() bool { return s.replica.State().Phase == psync.Online }
+func (s *store) online() bool {
+	r := s.following()
+	return r != nil && r.State().Phase == psync.Online
+}
 
 // replication is what the engine's INFO and ROLE say.
 func (s *store) replication() embedded.Replication {
@@ -183,10 +177,13 @@ func (s *store) replication() embedded.Replication {
 			Addr: info.Addr, State: info.State.String(), Offset: info.Acked, Lag: time.Since(info.LastAck),
 		})
 	}
-	if s.replica != nil {
-		state := s.replica.State()
+	if is := s.role.Load(); is.replica != nil {
+		state := is.replica.State()
 		r.LinkUp, r.Syncing, r.LastHeard = state.Phase == psync.Online, state.Phase == psync.Syncing, state.LastHeard
-		r.PrimaryHost, r.PrimaryPort = s.primaryAddr, linkPort
+		r.PrimaryHost, r.PrimaryPort = is.primaryAddr, linkPort
 	}
 	return r
 }
+
+// dialFunc connects to where the primary's node speaks PSYNC.
+type dialFunc = func(ctx context.Context) (net.Conn, error)

@@ -8,7 +8,8 @@
 //	appendonly.aof.M.incr.aof    what has happened since, as RESP commands; one or more
 //
 // with one line per file in the manifest, `file NAME seq N type b|i|h`: base, incremental, or history, which is about to
-// be deleted. Each incremental file begins with SELECT. A Writer appends to the last one. Rewriting takes a snapshot
+// be deleted. Each incremental file begins with SELECT; its
+// lines that begin with #respmesh are marks (see Writer.Mark). A Writer appends to the last one. Rewriting takes a snapshot
 // into a new base, goes on in a new incremental file from the very moment of the snapshot, and then forgets the others.
 //
 // The way of a write:
@@ -146,11 +147,12 @@ type Writer struct {
 	size     atomic.Int64 // of the files that count, with what is being written
 	baseline atomic.Int64 // size that the last rewrite left
 
-	mu       sync.Mutex // taken under the engine's lock: never held over I/O
-	buf      []byte     // appended, not taken by a leader
-	switches []*fileSwitch
-	leading  bool
-	round    chan struct{} // closed when the leader is done; nil: nobody waits
+	mu        sync.Mutex // taken under the engine's lock: never held over I/O
+	buf       []byte     // appended, not taken by a leader
+	switches  []*fileSwitch
+	suspended bool // what is appended belongs to data that have no base yet
+	leading   bool
+	round     chan struct{} // closed when the leader is done; nil: nobody waits
 
 	// What follows belongs to the leader.
 	file    File   // nil before Start and after Close

@@ -36,6 +36,9 @@ type Loaded struct {
 	Commands int64 // executed, beside the base's keys
 	Bytes    int64
 	Cut      int64 // bytes of an incomplete end that were cut off
+
+	Mark  string // the last one in the last file that has anything; empty: none
+	After int64  // bytes of commands after it
 }
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
@@ -65,6 +68,10 @@ func (w *Writer) Load(t Target) (Loaded, error) {
 			return sum, fmt.Errorf("load append-only file: %w", err)
 		}
 		sum.Bytes += l.good
+		sum.Mark, sum.After = l.mark, 0
+		if l.mark != "" {
+			sum.After = l.good - l.marked
+		}
 		if torn == "" {
 			continue
 		}
@@ -136,6 +143,8 @@ type loading struct {
 	inTx     bool
 	tx       int64 // offset of its MULTI
 	good     int64 // up to here the file is whole
+	mark     string
+	marked   int64 // where what it is about begins, less the annotations since
 }
 
 // file loads it. torn says how it ends if that isn't after a whole command or transaction.
@@ -258,8 +267,14 @@ func (l *loading) next(b []byte, at int64) (more bool, err error) {
 			}
 			return false, nil
 		}
-		if _, err := l.in.ReadLine(); err != nil {
+		line, err := l.in.ReadLine()
+		if err != nil {
 			return false, err
+		}
+		if text, ok := strings.CutPrefix(string(line), markPrefix); ok {
+			l.mark, l.marked = text, l.start+l.in.Consumed()
+		} else {
+			l.marked += l.start + l.in.Consumed() - at
 		}
 		l.advance()
 		return true, nil

@@ -13,9 +13,39 @@ const keepBuffer = 4 << 20
 // call holds whole commands, and transactions whole.
 func (w *Writer) Append(p []byte) {
 	w.mu.Lock()
-	w.buf = append(w.buf, p...)
-	w.appended.Add(int64(len(p)))
+	w.appendLocked(p)
 	w.mu.Unlock()
+}
+
+func (w *Writer) appendLocked(p []byte) {
+	if !w.suspended {
+		w.buf = append(w.buf, p...)
+		w.appended.Add(int64(len(p)))
+	}
+}
+
+// Mark adds an annotation, a line that Redis skips and Load returns: it is about what is appended next.
+func (w *Writer) Mark(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.appendLocked([]byte(markPrefix + text + "\r\n"))
+}
+
+const markPrefix = "#respmesh "
+
+// Suspend leaves the files as they are, and drops what is appended, until a rewrite has begun: the data were replaced by
+// others, to which what comes now belongs. A crash before the end of the rewrite finds the old ones.
+func (w *Writer) Suspend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.suspended = true
+}
+
+// Suspended tells whether a rewrite has to begin.
+func (w *Writer) Suspended() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.suspended
 }
 
 // Appended is the position after what was appended last.
@@ -176,6 +206,7 @@ func (w *Writer) switchAt(f File) int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	at := w.appended.Load()
+	w.suspended = false
 	w.switches = append(w.switches, &fileSwitch{at: at, file: f})
 	return at
 }

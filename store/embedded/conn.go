@@ -269,6 +269,7 @@ func (c *Conn) process(x *call) {
 	case c.e.limit.max > 0 && !c.fromStream && c.refusedOOM(spec, len(x.raw)):
 		c.reject(x, errOOM)
 	case c.refusedByLog(x):
+	case c.refusedByOwner(x):
 	case c.e.replica && !c.fromStream && c.writes(spec):
 		c.reject(x, "READONLY You can't write against a read only replica.")
 	case c.subs.count() > 0 && x.proto == 2 && !allowedSubscribed(spec):

@@ -2,6 +2,7 @@ package psync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ func (s *session) sync(ctx context.Context, args [][]byte, wg *sync.WaitGroup) e
 		return nil
 	}
 	log := s.p.opt.Log
-	if !log.synced() {
+	if !log.Synced() {
 		s.out = frame.AppendError(s.out, noLink)
 		return nil
 	}
@@ -48,6 +49,7 @@ func (s *session) sync(ctx context.Context, args [][]byte, wg *sync.WaitGroup) e
 		s.state.Store(int32(Snapshotting))
 	}
 	s.p.add(s)
+	s.p.acknowledged()
 	wg.Go(func() {
 		s.cancel(s.feed(ctx, replid, ok))
 		if c := s.cur.Load(); c != nil {
@@ -125,6 +127,7 @@ func (s *session) fullSync(ctx context.Context) error {
 				return err
 			}
 			s.state.Store(int32(Streaming))
+			s.p.acknowledged()
 			return nil
 		}
 	}
@@ -140,22 +143,19 @@ func (s *session) snapshot(ctx context.Context, sp *spool, began chan<- string) 
 		return context.Cause(ctx)
 	}
 	log := s.p.opt.Log
-	log.gate.Lock()
-	if log.unsynced {
-		log.gate.Unlock()
-		began <- "-" + noLink + "\r\n"
-		return errRenamed
-	}
-	release := sync.OnceFunc(log.gate.Unlock)
-	defer release()
-	err := s.p.opt.Source.Snapshot(abortable{ctx, sp}, func() {
+	err := log.Snapshot(func(at func()) error {
+		return s.p.opt.Source.Snapshot(abortable{ctx, sp}, at)
+	}, func(Position) {
 		cur, replid, offset := log.subscribeHere(s.p.opt.MaxUnsent, s.cancel)
 		s.cur.Store(cur)
-		release()
 		if !s.legacy {
 			began <- fmt.Sprintf("+FULLRESYNC %s %d\r\n", replid, offset)
 		}
 	})
+	if errors.Is(err, errUnsynced) {
+		began <- "-" + noLink + "\r\n"
+		return errRenamed
+	}
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}

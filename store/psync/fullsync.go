@@ -34,7 +34,9 @@ func (l *link) fullSync(replid string, offset int64) error {
 		log.unsynced = before
 		return err
 	}
-	log.Reset(replid, offset)
+	log.mu.Lock()
+	log.resetLocked(replid, offset, l.term)
+	log.mu.Unlock()
 	log.unsynced = false
 	l.r.failed = 0
 	return nil

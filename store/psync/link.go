@@ -22,9 +22,11 @@ type link struct {
 	wg     sync.WaitGroup // the acker
 
 	// Of the reading goroutine:
-	goOn   bool // PSYNC asks to continue
-	online bool // the stream was reached
-	marked bool // the snapshot had a mark instead of a length
+	goOn   bool  // PSYNC asks to continue
+	online bool  // the stream was reached
+	marked bool  // the snapshot had a mark instead of a length
+	known  int64 // how far the primary knows the history that is here; -1: not at all, or it didn't say
+	term   int64 // of the primary; 0: it didn't say
 
 	loading atomic.Bool // the acker sends signs of life instead of offsets
 	eager   atomic.Bool // the acker repeats itself until the stream starts
@@ -34,7 +36,7 @@ type link struct {
 
 func newLink(r *Replica, conn net.Conn, cancel context.CancelCauseFunc) *link {
 	l := &link{
-		r: r, conn: conn, cancel: cancel,
+		r: r, conn: conn, cancel: cancel, known: -1,
 		asked: make(chan struct{}, 1), applied: make(chan struct{}, 1),
 	}
 	l.in = frame.NewReader(l)
@@ -63,6 +65,7 @@ func (l *link) run(ctx context.Context) error {
 	}
 	log := l.r.opt.Log
 	if full {
+		l.countTail()
 		l.loading.Store(true)
 		l.r.got.Store(0)
 		l.r.enter(Syncing, nil, 0)
@@ -75,9 +78,11 @@ func (l *link) run(ctx context.Context) error {
 		l.r.full.Add(1)
 	} else {
 		l.r.partial.Add(1)
-		if now, _ := log.Position(); replid != "" && replid != now {
-			log.shift(replid)
+		log.rewind() // to what was asked for
+		if now, _ := log.Position(); replid == "" {
+			replid = now
 		}
+		log.shift(replid, l.term)
 		l.wg.Go(func() { l.acker(ctx) })
 	}
 	l.online = true
@@ -122,7 +127,10 @@ func (l *link) introduce() error {
 	}
 	out = frame.AppendCommandString(out, "REPLCONF", "capa", "eof", "capa", "psync2")
 	steps = append(steps, "REPLCONF")
-	if o.Pipeline {
+	if o.Pipeline { // that is, with a Primary of this package
+		replid, _ := o.Log.Position()
+		out = frame.AppendCommandString(out, "REPLCONF", historyOption, replid)
+		steps = append(steps, historyOption)
 		out = l.appendPsync(out)
 	}
 	if err := l.write(out); err != nil {
@@ -134,6 +142,10 @@ func (l *link) introduce() error {
 			return err
 		}
 		// An old server may not know a REPLCONF option; the rest must succeed.
+		if step == historyOption {
+			l.takeHistory(line)
+			continue
+		}
 		if line[0] == '-' && step != "REPLCONF" {
 			return fmt.Errorf("primary refuses %s: %s", step, line[1:])
 		}
@@ -159,8 +171,9 @@ func (l *link) line() (string, error) {
 
 // appendPsync appends the PSYNC for what is here.
 func (l *link) appendPsync(out []byte) []byte {
-	have, applied := l.r.opt.Log.Position()
-	if l.goOn = l.r.opt.Log.synced(); !l.goOn {
+	at := l.r.opt.Log.Standing()
+	have, applied := at.Replid, at.Offset
+	if l.goOn = l.r.opt.Log.Synced(); !l.goOn {
 		return frame.AppendCommandString(out, "PSYNC", "?", "-1")
 	}
 	return frame.AppendCommandString(out, "PSYNC", have, strconv.FormatInt(applied+1, 10))
@@ -238,6 +251,9 @@ func (l *link) acker(ctx context.Context) {
 				continue
 			}
 			told = offset
+			if o.BeforeAck != nil {
+				o.BeforeAck()
+			}
 			out = frame.AppendCommandString(nil, "REPLCONF", "ACK", strconv.FormatInt(offset, 10))
 		}
 		if err := l.write(out); err != nil {

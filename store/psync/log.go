@@ -22,11 +22,13 @@ type Log struct {
 	hist atomic.Pointer[history]
 
 	mu       sync.Mutex
-	loaded   bool   // Reset has given the position, so the data is known to be at it
-	second   string // the history's former name,
-	upTo     int64  // and the offset up to which it holds
+	loaded   bool     // the position was given, so the data is known to be at it
+	former   []Former // names of the history, the latest first; the slice never changes
+	term     int64
+	effects  int64  // offset after the last byte that changed the data
 	head     *chunk // the oldest chunk kept; nil before the first byte
 	tail     *chunk // the one being filled
+	keeper   Keeper // may be nil
 	backlog  int64
 	cursors  []*cursor
 	waiters  waitHeap
@@ -83,7 +85,10 @@ func (l *Log) Position() (replid string, offset int64) {
 // Append adds p to the stream, after its effects have become visible, and wakes
 // who waits for it. p is copied. Calls must be in the order of the effects; one
 // call holds whole commands, and a transaction whole.
-func (l *Log) Append(p []byte) {
+func (l *Log) Append(p []byte) { l.append(p, true) }
+
+// append adds to the stream. What has no effect on the data isn't kept on disk.
+func (l *Log) append(p []byte, effect bool) {
 	if len(p) == 0 {
 		return
 	}
@@ -91,6 +96,12 @@ func (l *Log) Append(p []byte) {
 	defer l.mu.Unlock()
 	h := l.hist.Load()
 	offset := h.offset.Load()
+	if effect {
+		if l.keeper != nil {
+			l.keeper.Keep(offset, p)
+		}
+		l.effects = offset + int64(len(p))
+	}
 	for at := offset; len(p) > 0; {
 		c := l.roomLocked(at, offset)
 		n := c.n.Load()
@@ -136,33 +147,56 @@ func (l *Log) roomLocked(at, before int64) *chunk {
 func (l *Log) Reset(replid string, offset int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.resetLocked(replid, offset, 0)
+}
+
+func (l *Log) resetLocked(replid string, offset, term int64) {
 	l.loaded = true
-	l.second, l.upTo = "", 0
+	l.former, l.term, l.effects = nil, term, offset
 	l.head, l.tail = nil, nil
 	l.renameLocked(replid, offset)
+	if l.keeper != nil {
+		l.keeper.Replaced(l.standingLocked())
+	}
 }
 
 // Promote makes the log a primary's: it starts a name of its own, under which
 // the stream goes on at the same offset, and remembers the old one. Replicas are
 // cut, so that they learn of it. The Replica that has fed the log must have
-// stopped.
-func (l *Log) Promote() (replid string) {
-	l.following.Store(false)
+// stopped. term is who the primary is among those there were; it only grows.
+func (l *Log) Promote(term int64) (replid string) {
 	l.gate.Lock()
 	l.unsynced = false
 	l.gate.Unlock()
+	l.rewind() // what it took from the former primary and nobody needs
 	replid = newReplid()
-	l.shift(replid)
+	l.shift(replid, term)
+	l.following.Store(false)
 	return replid
 }
 
+// SetTerm says under which term the history goes on.
+func (l *Log) SetTerm(term int64) {
+	replid, _ := l.Position()
+	l.shift(replid, term)
+}
+
 // shift gives the history a new name at the present offset.
-func (l *Log) shift(replid string) {
+func (l *Log) shift(replid string, term int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.hist.Load()
-	l.second, l.upTo = h.id, h.offset.Load()
-	l.renameLocked(replid, l.upTo)
+	l.term = term
+	if replid != h.id {
+		l.former = append([]Former{{h.id, h.offset.Load()}}, l.former...)
+		l.former = l.former[:min(len(l.former), maxFormer)]
+		l.renameLocked(replid, h.offset.Load())
+	}
+	if l.keeper != nil {
+		p := l.standingLocked()
+		p.Offset = h.offset.Load()
+		l.keeper.Moved(p)
+	}
 }
 
 func (l *Log) renameLocked(replid string, offset int64) {
@@ -181,17 +215,27 @@ func (l *Log) reachedLocked(replid string, offset int64) (bool, error) {
 	switch {
 	case replid == h.id:
 		return h.offset.Load() >= offset, nil
-	case replid == l.second && offset <= l.upTo:
+	case l.formerlyLocked(replid, offset):
 		return true, nil
 	}
 	return false, ErrOtherHistory
+}
+
+// formerlyLocked says whether a position of a former name is part of the history.
+func (l *Log) formerlyLocked(replid string, offset int64) bool {
+	for _, f := range l.former {
+		if f.Replid == replid {
+			return offset <= f.UpTo
+		}
+	}
+	return false
 }
 
 // resumableLocked says whether the stream can be given from after offset on.
 func (l *Log) resumableLocked(replid string, offset int64) bool {
 	h := l.hist.Load()
 	now := h.offset.Load()
-	if replid != h.id && (replid != l.second || l.second == "" || offset > l.upTo) {
+	if replid != h.id && !l.formerlyLocked(replid, offset) {
 		return false
 	}
 	oldest := now
@@ -204,18 +248,17 @@ func (l *Log) resumableLocked(replid string, offset int64) bool {
 // follow says that the bytes come from a primary from now on. A log without any
 // history isn't served to replicas until it has been given one.
 func (l *Log) follow() {
+	fresh := l.Fresh()
 	l.following.Store(true)
 	l.gate.Lock()
 	defer l.gate.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.loaded && l.hist.Load().offset.Load() == 0 {
+	if fresh {
 		l.unsynced = true
 	}
 }
 
-// synced says whether the data is at the log's position.
-func (l *Log) synced() bool {
+// Synced says whether the data is at the log's position.
+func (l *Log) Synced() bool {
 	l.gate.Lock()
 	defer l.gate.Unlock()
 	return !l.unsynced

@@ -85,7 +85,7 @@ func TestWaitForOtherHistory(t *testing.T) {
 		if len(errs) != 0 {
 			t.Fatal("too early")
 		}
-		l.Promote() // at 9: the old name never gets any further
+		l.Promote(1) // at 9: the old name never gets any further
 		if err := <-errs; !errors.Is(err, psync.ErrOtherHistory) {
 			t.Errorf("%v", err)
 		}

@@ -41,6 +41,7 @@ func (o PrimaryOptions) withDefaults() PrimaryOptions {
 type Primary struct {
 	opt       PrimaryOptions
 	lastPing  atomic.Int64  // Unix nanoseconds
+	askedAt   atomic.Int64  // offset after the last GETACK
 	snapshots chan struct{} // a place for who makes a snapshot: one at a time
 
 	mu       sync.Mutex
@@ -106,15 +107,7 @@ func (p *Primary) Acked(offset int64) int {
 	return p.ackedLocked(offset)
 }
 
-func (p *Primary) ackedLocked(offset int64) int {
-	n := 0
-	for _, s := range p.sessions {
-		if s.state.Load() == int32(Streaming) && s.acked.Load() >= offset {
-			n++
-		}
-	}
-	return n
-}
+func (p *Primary) ackedLocked(offset int64) int { return p.HaveLocked(offset, nil) }
 
 func (p *Primary) add(s *session) {
 	p.mu.Lock()
@@ -126,12 +119,17 @@ func (p *Primary) remove(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sessions = slices.DeleteFunc(p.sessions, func(o *session) bool { return o == s })
+	p.changedLocked()
 }
 
 // acknowledged wakes those who wait for replicas.
 func (p *Primary) acknowledged() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.changedLocked()
+}
+
+func (p *Primary) changedLocked() {
 	if p.awaited {
 		p.awaited = false
 		close(p.changed)
@@ -150,6 +148,6 @@ func (p *Primary) ping(now time.Time) {
 		return
 	}
 	if p.lastPing.CompareAndSwap(last, now.UnixNano()) { // one of the sessions does it for all
-		p.opt.Log.Append(pingFrame)
+		p.opt.Log.append(pingFrame, false)
 	}
 }

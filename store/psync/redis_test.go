@@ -318,7 +318,7 @@ func TestRedisFollowsUs(t *testing.T) {
 	}
 
 	// A promotion here is one partial resynchronisation for the server.
-	a.log.Promote()
+	a.log.Promote(1)
 	workload(50, 4, a.mem.do)
 	r.awaitReplica(a.log)
 	r.same(a.mem)

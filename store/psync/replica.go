@@ -39,7 +39,10 @@ type ReplicaOptions struct {
 	// AckDelay is how long after a batch its offset is acknowledged out of turn;
 	// default 10 ms, negative: not at all.
 	AckDelay time.Duration
-	Logger   *slog.Logger
+	// BeforeAck is called before an offset is acknowledged: what was applied by
+	// then should be as safe as an acknowledgement means. May be nil.
+	BeforeAck func()
+	Logger    *slog.Logger
 }
 
 func (o ReplicaOptions) withDefaults() ReplicaOptions {
@@ -59,13 +62,14 @@ func (o ReplicaOptions) withDefaults() ReplicaOptions {
 // has had and goes on serving it; whether that is fresh enough isn't for this
 // package to say.
 type Replica struct {
-	opt     ReplicaOptions
-	kick    chan struct{}
-	heard   atomic.Int64  // last byte from the primary, Unix nanoseconds
-	got     atomic.Int64  // bytes of the snapshot
-	full    atomic.Uint64 // resynchronisations that succeeded
-	partial atomic.Uint64
-	status  atomic.Pointer[status]
+	opt       ReplicaOptions
+	kick      chan struct{}
+	heard     atomic.Int64  // last byte from the primary, Unix nanoseconds
+	got       atomic.Int64  // bytes of the snapshot
+	full      atomic.Uint64 // resynchronisations that succeeded
+	partial   atomic.Uint64
+	discarded atomic.Int64
+	status    atomic.Pointer[status]
 
 	mu      sync.Mutex // for transitions
 	running bool
@@ -112,6 +116,10 @@ type ReplicaState struct {
 	LastHeard time.Time // when the primary last sent anything; zero if never
 
 	FullSyncs, PartialSyncs uint64 // that succeeded, since the start
+
+	// Discarded counts what this copy had and its primary hadn't, so that it was
+	// given up for the primary's data: bytes of the stream since the start.
+	Discarded int64
 }
 
 // NewReplica returns a Replica; Run makes it follow. From now on the Log is that
@@ -127,7 +135,7 @@ func NewReplica(opt ReplicaOptions) *Replica {
 func (r *Replica) State() ReplicaState {
 	st := r.status.Load()
 	s := ReplicaState{Phase: st.phase, Err: st.err, Total: st.total,
-		FullSyncs: r.full.Load(), PartialSyncs: r.partial.Load()}
+		FullSyncs: r.full.Load(), PartialSyncs: r.partial.Load(), Discarded: r.discarded.Load()}
 	if st.phase == Syncing {
 		s.Received = r.got.Load()
 	}

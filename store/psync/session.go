@@ -24,6 +24,7 @@ import (
 type session struct {
 	p      *Primary
 	conn   net.Conn
+	addr   string // of conn
 	cancel context.CancelCauseFunc
 
 	state atomic.Int32
@@ -50,7 +51,7 @@ var errQuit = errors.New("replica has quit")
 // behind, or ctx ends; the error says which.
 func (p *Primary) ServeConn(ctx context.Context, conn net.Conn, r *frame.Reader) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &session{p: p, conn: conn, cancel: cancel, authed: p.opt.Password == ""}
+	s := &session{p: p, conn: conn, addr: addr(conn), cancel: cancel, authed: p.opt.Password == ""}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	var wg sync.WaitGroup
 	err := s.read(ctx, r, &wg)
@@ -185,6 +186,10 @@ func (s *session) replconf(args [][]byte) {
 		s.out = frame.AppendError(s.out, "ERR syntax error")
 		return
 	}
+	if len(args) == 3 && strings.EqualFold(string(args[1]), historyOption) {
+		s.out = s.p.appendHistory(s.out, string(args[2]))
+		return
+	}
 	for i := 1; i < len(args); i += 2 {
 		value := string(args[i+1])
 		switch strings.ToLower(string(args[i])) {
@@ -228,7 +233,7 @@ func (s *session) acknowledge(args [][]byte) {
 
 func (s *session) info() ReplicaInfo {
 	in := ReplicaInfo{
-		Addr: addr(s.conn), IP: s.ip, Port: s.port,
+		Addr: s.addr, IP: s.ip, Port: s.port,
 		State: FeedState(s.state.Load()), Acked: s.acked.Load(),
 	}
 	if c := s.cur.Load(); c != nil {

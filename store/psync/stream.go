@@ -72,10 +72,14 @@ func (l *link) parse(b *batch) (raw span, more bool, err error) {
 			break
 		}
 		more = true
+		effects := b.n
 		l.sort(b, q)
 		if !b.inTx {
 			b.ready = b.n
 			raw.ready = int(l.in.Consumed() - start)
+			if b.n > effects {
+				raw.effects = raw.ready
+			}
 		}
 	}
 	raw.bytes = raw.bytes[:l.in.Consumed()-start]
@@ -87,8 +91,9 @@ func (l *link) parse(b *batch) (raw span, more bool, err error) {
 
 // span is a piece of the stream and how much of it can be applied now.
 type span struct {
-	bytes []byte
-	ready int
+	bytes   []byte
+	ready   int
+	effects int // of those ready, how many bytes until the last that changes the data
 }
 
 // sort decides what a command is to the stream. PING and REPLCONF are for the
@@ -122,7 +127,7 @@ func (l *link) apply(b *batch, raw span) error {
 		if len(b.held) > 0 {
 			reqs = append(b.held, reqs...)
 		}
-		if err := l.advance(reqs, b.heldRaw, raw.bytes[:raw.ready]); err != nil {
+		if err := l.advance(reqs, b.heldRaw, raw); err != nil {
 			return err
 		}
 		b.held, b.heldRaw = nil, nil
@@ -146,7 +151,7 @@ func (l *link) apply(b *batch, raw span) error {
 	return nil
 }
 
-func (l *link) advance(reqs []command.Request, raws ...[]byte) error {
+func (l *link) advance(reqs []command.Request, held []byte, raw span) error {
 	log := l.r.opt.Log
 	log.gate.Lock()
 	defer log.gate.Unlock()
@@ -157,9 +162,9 @@ func (l *link) advance(reqs []command.Request, raws ...[]byte) error {
 			return fmt.Errorf("%w: apply stream: %w", ErrBroken, err)
 		}
 	}
-	for _, p := range raws {
-		log.Append(p)
-	}
+	log.append(held, true)
+	log.append(raw.bytes[:raw.effects], true)
+	log.append(raw.bytes[raw.effects:raw.ready], false)
 	return nil
 }
 

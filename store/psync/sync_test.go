@@ -221,7 +221,7 @@ func TestPromotion(t *testing.T) {
 	_ = stopB()
 	g.shut.Store(true)
 	a.cut(false)
-	b.log.Promote()
+	b.log.Promote(1)
 	if id, offset := b.log.Position(); id == old || offset < at {
 		t.Errorf("promoted to %s:%d", id, offset)
 	}

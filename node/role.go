@@ -1,0 +1,163 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"respmesh/store/psync"
+)
+
+// role is what a store is to the other copies; replaced as a whole.
+//
+//	waiting ──follow──▶ following ◀──follow── leading
+//	   └──────lead────────▶ │ ──────lead──────▶ ▲
+//
+// Leading, a store may be fenced at any time: it accepts no client's write from then on. Only lead ends that.
+type role struct {
+	leads       bool
+	term        int64
+	replica     *psync.Replica // nil unless it follows
+	primaryAddr string         // on the mesh, of whom it follows
+	heardBefore time.Time      // when it last heard a primary, or was it, in the role before
+	stop        func()         // ends the following, and waits for it
+}
+
+// following is the replica side; nil if the store doesn't follow.
+func (s *store) following() *psync.Replica { return s.role.Load().replica }
+
+// leads tells whether the store takes writes.
+func (s *store) leads() bool { return s.role.Load().leads && !s.fenced.Load() }
+
+// standing is how far the copy is, for those who choose a primary: a higher term goes before a higher offset, and who has
+// never had any data isn't synced. What it says survives a restart as far as the data do.
+func (s *store) standing() (replid string, offset, term int64, synced bool) {
+	p := s.log.Standing()
+	return p.Replid, p.Offset, p.Term, s.synced.Load() || s.loaded && p.Term > 0
+}
+
+var errUnsound = errors.New("the data here are only part of a primary's")
+
+// lead makes the store the primary. When it returns nil, writes are accepted and what is acknowledged is as safe as the
+// append-only file's policy says. The caller makes sure that nobody else leads.
+func (s *store) lead(ctx context.Context, term int64) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	old := s.role.Load()
+	if old.leads && !s.fenced.Load() {
+		if old.term != term {
+			s.log.SetTerm(term)
+			s.role.Store(&role{leads: true, term: term, stop: func() {}})
+		}
+		return nil
+	}
+	if old.replica != nil && old.replica.State().Phase == psync.Broken || !s.log.Synced() && !s.log.Fresh() {
+		return fmt.Errorf("can't lead: %w", errUnsound)
+	}
+	old.end()
+	if err := s.awaitBase(ctx); err != nil {
+		s.role.Store(&role{heardBefore: s.heard(old), stop: func() {}})
+		return fmt.Errorf("can't lead: %w", err)
+	}
+	replid := s.log.Promote(term)
+	s.engine.SetReplica(false)
+	if s.aof != nil {
+		if err := s.aof.Commit(s.aof.Appended()); err != nil { // writes are refused until that works
+			s.opts.log.Warn("the new primary's term isn't on disk yet", "err", err)
+		}
+	}
+	s.synced.Store(true)
+	s.role.Store(&role{leads: true, term: term, stop: func() {}})
+	s.fenced.Store(false)
+	_, offset := s.log.Position()
+	s.opts.log.Info("this copy is the primary", "term", term, "replid", replid, "offset", offset)
+	return nil
+}
+
+// fence ends the acceptance of clients' writes at once. What was executed before and isn't acknowledged yet is
+// acknowledged only if a candidate for the primary has it.
+func (s *store) fence() {
+	s.fenced.Store(true)
+	s.log.Fence()
+}
+
+// follow makes the store a replica of a node. The data that only it has are counted, logged and given up. It doesn't wait for
+// the primary.
+func (s *store) follow(ctx context.Context, dial dialFunc, primaryAddr string) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if err := context.Cause(s.ctx); err != nil {
+		return err
+	}
+	old := s.role.Load()
+	if old.replica != nil && old.primaryAddr == primaryAddr && old.replica.State().Phase != psync.Broken {
+		return nil
+	}
+	s.fence()
+	s.engine.SetReplica(true)
+	old.end()
+	opts := psync.ReplicaOptions{
+		Log: s.log, Target: s.engine, Dial: dial, Pipeline: true, Timeout: replicaTimeout, Logger: s.opts.log,
+	}
+	if s.aof != nil {
+		opts.BeforeAck = func() { _ = s.aof.Commit(s.aof.Appended()) } // Err tells
+	}
+	replica := psync.NewReplica(opts)
+	ctx, cancel := context.WithCancel(s.ctx)
+	ended := make(chan struct{})
+	s.role.Store(&role{replica: replica, primaryAddr: primaryAddr, heardBefore: s.heard(old), stop: func() {
+		cancel()
+		<-ended
+	}})
+	s.wg.Go(func() {
+		defer close(ended)
+		s.awaitFirstSync(ctx, replica)
+	})
+	return nil
+}
+
+// end stops following.
+func (r *role) end() {
+	if r.stop != nil {
+		r.stop()
+	}
+}
+
+// heard is when the store last heard a primary or was it.
+func (s *store) heard(r *role) time.Time {
+	switch {
+	case r.leads:
+		return time.Now()
+	case r.replica != nil:
+		if at := r.replica.State().LastHeard; at.After(r.heardBefore) {
+			return at
+		}
+	}
+	return r.heardBefore
+}
+
+// awaitFirstSync runs the replica until ctx ends, and notes when it has had all data for the first time.
+func (s *store) awaitFirstSync(ctx context.Context, replica *psync.Replica) {
+	run := make(chan struct{})
+	s.wg.Go(func() {
+		defer close(run)
+		if err := replica.Run(ctx); err != nil && ctx.Err() == nil {
+			s.opts.log.Error("replica stopped; it is out of routing until it can follow again", "err", err)
+		}
+	})
+	for {
+		changed := replica.Changed()
+		if replica.State().Phase == psync.Online {
+			s.synced.Store(true)
+			break
+		}
+		select {
+		case <-changed:
+			continue
+		case <-run:
+		}
+		break
+	}
+	<-run
+}

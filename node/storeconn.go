@@ -1,0 +1,94 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"strings"
+
+	"respmesh/resp/command"
+	"respmesh/resp/frame"
+	"respmesh/store/aof"
+	"respmesh/store/embedded"
+)
+
+// storeConn answers a batch once what it did is as safe as the database wants it: in the append-only file as its policy
+// says, and at as many replicas as min-replicas says. Under the policy always, reads too wait for what they may have seen.
+type storeConn struct {
+	store *store
+	conn  *embedded.Conn
+}
+
+// Do implements proxy.StoreConn.
+func (c *storeConn) Do(ctx context.Context, dst []byte, reqs []command.Request) []byte {
+	for len(reqs) > 0 {
+		n := oneReplyEach(reqs)
+		dst = c.do(ctx, dst, reqs[:n])
+		reqs = reqs[n:]
+	}
+	return dst
+}
+
+// oneReplyEach is how many of the commands at the beginning get one reply each. Those that subscribe may get several,
+// so they run by themselves.
+func oneReplyEach(reqs []command.Request) int {
+	for i := range reqs {
+		if s := reqs[i].Spec; s != nil && s.Is(command.FlagPubSub) && strings.HasSuffix(s.Name, "subscribe") {
+			return max(i, 1)
+		}
+	}
+	return len(reqs)
+}
+
+func (c *storeConn) do(ctx context.Context, dst []byte, reqs []command.Request) []byte {
+	s := c.store
+	led, q := s.leads(), s.quorum.Load()
+	if led && q.replicas > 0 && mayWrite(reqs) {
+		s.awaitReplicas(ctx, q)
+	}
+	from := len(dst)
+	_, before := s.log.Position()
+	dst = c.conn.Do(ctx, dst, reqs)
+	if !led {
+		return dst
+	}
+	_, offset := s.log.Position()
+	wrote := offset != before && mayWrite(reqs)
+	if s.aof != nil {
+		if pos := s.aof.Appended(); pos != s.aof.Committed() && (wrote || s.opts.fsync == aof.Always) {
+			if err := s.aof.Commit(pos); err != nil && wrote {
+				return unacknowledged(dst, from, reqs, err)
+			}
+		}
+	}
+	if wrote && (q.replicas > 0 || s.fenced.Load()) {
+		if err := s.awaitSafe(ctx, q, offset); err != nil {
+			return unacknowledged(dst, from, reqs, err)
+		}
+	}
+	return dst
+}
+
+// unacknowledged takes back the good replies of writes whose effects may be lost: the data has them, and will
+// keep them if all goes well. Who isn't told so would believe them safe.
+func unacknowledged(dst []byte, from int, reqs []command.Request, cause error) []byte {
+	replies := frame.NewReader(bytes.NewReader(bytes.Clone(dst[from:])))
+	dst = dst[:from]
+	var r frame.Reply
+	for i := range reqs {
+		if replies.ReadReply(&r) != nil {
+			break // the session ended before the others
+		}
+		if changes(reqs[i].Spec) && !r.IsError() && !isQueued(r) {
+			dst = frame.AppendError(dst, "UNKNOWNOUTCOME the command was executed but may be lost: "+cause.Error())
+		} else {
+			dst = append(dst, r.Raw...)
+		}
+	}
+	return dst
+}
+
+// isQueued tells whether a command waits for its EXEC.
+func isQueued(r frame.Reply) bool { return r.Kind() == frame.Simple && string(r.Text()) == "QUEUED" }
+
+// Close implements proxy.StoreConn.
+func (c *storeConn) Close() error { return c.conn.Close() }
