@@ -82,15 +82,15 @@ func (n *Node) serveCandidates(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /databases/{id}/standing", n.forDatabase(func(w http.ResponseWriter, _ *http.Request, db *database) {
-		if db.election == nil {
+		if db.elected() == nil {
 			http.Error(w, "no copy of the database here", http.StatusConflict)
 			return
 		}
-		answer(w, db.election.copy.standing())
+		answer(w, db.elected().copy.standing())
 	}))
 	mux.HandleFunc("POST /databases/{id}/hold", n.forDatabase(func(w http.ResponseWriter, _ *http.Request, db *database) {
-		if db.election != nil {
-			if d, ok := db.election.promise(); ok {
+		if db.elected() != nil {
+			if d, ok := db.elected().promise(); ok {
 				answer(w, d)
 				return
 			}

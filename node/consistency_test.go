@@ -279,7 +279,7 @@ func (c *chaos) await(what string, within time.Duration, ok func() bool) time.Du
 // replicas are the stores that follow the primary.
 func (c *chaos) replicas() (all []*store) {
 	for _, n := range c.d.nodes {
-		if s := n.database(c.d.opts.Org, c.d.opts.Name).store; s.replica != nil {
+		if s := n.database(c.d.opts.Org, c.d.opts.Name).copy(); s.replica() != nil {
 			all = append(all, s)
 		}
 	}
@@ -291,7 +291,7 @@ func (c *chaos) cutAndHeal(region int) {
 	before := c.replicas()
 	syncs := make([]uint64, len(before))
 	for i, s := range before {
-		syncs[i] = s.replica.State().PartialSyncs
+		syncs[i] = s.replica().State().PartialSyncs
 	}
 	node := nodeName(c.d.opts.Regions[region])
 	c.d.relay.Cut(node)
@@ -317,8 +317,8 @@ func (c *chaos) cutAndHeal(region int) {
 			return false
 		}
 		for i, s := range before {
-			affected := region == 0 || s == c.d.nodes[region].database(c.d.opts.Org, c.d.opts.Name).store
-			if affected && s.replica.State().PartialSyncs == syncs[i] {
+			affected := region == 0 || s == c.d.nodes[region].database(c.d.opts.Org, c.d.opts.Name).copy()
+			if affected && s.replica().State().PartialSyncs == syncs[i] {
 				return false
 			}
 		}
@@ -335,12 +335,12 @@ func (c *chaos) settle() {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), recoverWithin)
 	defer cancel()
-	replid, offset := c.d.nodes[0].database(c.d.opts.Org, c.d.opts.Name).store.Position()
+	replid, offset := c.d.nodes[0].database(c.d.opts.Org, c.d.opts.Name).copy().Position()
 	for _, s := range c.replicas() {
 		if err := s.Wait(ctx, replid, offset); err != nil {
-			c.t.Fatalf("replica at %v: %v", s.replica.State(), err)
+			c.t.Fatalf("replica at %v: %v", s.replica().State(), err)
 		}
-		if n := s.replica.State().FullSyncs; n != 1 {
+		if n := s.replica().State().FullSyncs; n != 1 {
 			c.t.Errorf("%d full resynchronisations", n)
 		}
 	}

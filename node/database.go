@@ -1,32 +1,29 @@
 package node
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"respmesh/netconf"
 	"respmesh/proxy"
-	"respmesh/resp/frame"
 )
 
-// database is one database on this node: its gateway and, where the region holds a copy, its store.
+// database is one database on this node: its gateway and, where the region holds a copy, its store, which come and go
+// while sessions go on.
 type database struct {
-	conf    netconf.Database
+	conf    netconf.Database // as it was at the start: what names it and never changes
 	node    *Node
 	source  *databaseSource
 	gateway *proxy.Gateway
-	store   *store // nil: no copy here
+	held    atomic.Pointer[heldCopy] // nil: no copy here
 
-	election   *election // nil: no copy here
-	streams    *dialed   // from the control API
+	streams    *dialed // from the control API
 	rate, sync rate
 
 	closeOnce sync.Once
@@ -34,25 +31,43 @@ type database struct {
 	wg        sync.WaitGroup
 }
 
-// reconcileDatabases starts databases that are new and ends those that are gone. One whose copy here came, went
-// or changed sides is started anew: its sessions reconnect.
+// copy is the store, if there is one.
+func (db *database) copy() *store {
+	if h := db.held.Load(); h != nil {
+		return h.store
+	}
+	return nil
+}
+
+// elected is the election about the store, if there is one.
+func (db *database) elected() *election {
+	if h := db.held.Load(); h != nil {
+		return h.election
+	}
+	return nil
+}
+
+// reconcileDatabases starts databases that are new, ends those that are gone, and applies to the others what has changed.
 func (n *Node) reconcileDatabases(ctx context.Context, t *netconf.Topology) error {
 	var errs []error
 	for _, db := range n.all() {
 		now, ok := t.Database(db.conf.Org, db.conf.Name)
-		if ok && now.ID == db.conf.ID && now.Primary == db.conf.Primary && now.Holds(n.opts.Region) == (db.store != nil) {
+		if !ok || now.ID != db.conf.ID || now.Address != db.conf.Address {
+			n.mu.Lock()
+			delete(n.databases, databaseKey{db.conf.Org, db.conf.Name})
+			n.mu.Unlock()
+			errs = append(errs, db.close())
 			continue
 		}
-		n.mu.Lock()
-		delete(n.databases, databaseKey{db.conf.Org, db.conf.Name})
-		n.mu.Unlock()
-		errs = append(errs, db.close())
+		if err := db.apply(ctx, t, now); err != nil {
+			errs = append(errs, fmt.Errorf("database %s/%s: %w", now.Org, now.Name, err))
+		}
 	}
 	for _, conf := range t.Databases {
 		if n.database(conf.Org, conf.Name) != nil {
 			continue
 		}
-		db, err := n.startDatabase(ctx, conf)
+		db, err := n.startDatabase(ctx, t, conf)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("database %s/%s: %w", conf.Org, conf.Name, err))
 			continue
@@ -61,30 +76,24 @@ func (n *Node) reconcileDatabases(ctx context.Context, t *netconf.Topology) erro
 		n.databases[databaseKey{conf.Org, conf.Name}] = db
 		n.mu.Unlock()
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, n.removeLeftData(t))...)
 }
 
-func (n *Node) startDatabase(ctx context.Context, conf netconf.Database) (_ *database, err error) {
+func (n *Node) startDatabase(ctx context.Context, t *netconf.Topology, conf netconf.Database) (_ *database, err error) {
 	db := &database{conf: conf, node: n, streams: newDialed(), source: &databaseSource{source: n.source, org: conf.Org, name: conf.Name}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, db.close())
 		}
 	}()
-	if conf.Holds(n.opts.Region) {
-		if err := db.openStore(ctx); err != nil {
-			return nil, err
-		}
-	}
-	options := proxy.Options{
+	if db.gateway, err = proxy.New(proxy.Options{
 		Org: conf.Org, Database: conf.Name, Node: n.opts.Name, Region: n.opts.Region,
 		Mesh: (*nodeMesh)(n), Source: db.source,
 		Log: n.log, Metrics: n.opts.Metrics,
+	}); err != nil {
+		return nil, err
 	}
-	if db.store != nil {
-		options.Store = db.store // never a nil *store in the interface
-	}
-	if db.gateway, err = proxy.New(options); err != nil {
+	if err := db.apply(ctx, t, conf); err != nil {
 		return nil, err
 	}
 	listeners, err := db.listen()
@@ -101,21 +110,33 @@ func (n *Node) startDatabase(ctx context.Context, conf netconf.Database) (_ *dat
 	return db, nil
 }
 
-func (db *database) openStore(ctx context.Context) (err error) {
-	o := storeOptions{seed: db.conf.HashSeed, version: db.node.opts.Version, log: db.node.log.With("database", db.conf.Org+"/"+db.conf.Name)}
-	if topology, _ := db.source.Current(); topology.Primary != db.node.opts.Name {
-		o.dial = db.dialPrimary
-		addr, _ := (*nodeMesh)(db.node).addr(topology.Primary)
-		o.primaryAddr = addr.String()
-	} else if db.node.opts.Data != "" {
-		dir := filepath.Join(db.node.opts.Data, db.conf.ID)
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("data directory: %w", err)
+// leaveWait bounds the wait for sessions to leave a copy that is about to go. They need it for the command at hand.
+const leaveWait = 2 * time.Second
+
+// apply makes the database what its record says: who leads is the election's.
+func (db *database) apply(ctx context.Context, t *netconf.Topology, conf netconf.Database) error {
+	held := db.held.Load()
+	switch wanted := conf.Holds(db.node.opts.Region); {
+	case wanted && held == nil:
+		h, err := db.openCopy(ctx, t, conf)
+		if err != nil {
+			return err
 		}
-		o.data, o.fsync = dir, db.node.opts.Fsync
+		db.held.Store(h)
+		return db.gateway.SetStore(ctx, h.store)
+	case wanted:
+		return held.apply(t, conf)
+	case held != nil:
+		db.held.Store(nil)
+		leave, cancel := context.WithTimeout(ctx, leaveWait)
+		defer cancel()
+		err := db.gateway.SetStore(leave, nil)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = nil // they find out with their next command
+		}
+		return errors.Join(err, held.close(), db.removeData())
 	}
-	db.store, err = openStore(ctx, o)
-	return err
+	return nil
 }
 
 // listen opens the service address on the mesh, and adds the node's local listeners.
@@ -131,35 +152,22 @@ func (db *database) listen() ([]net.Listener, error) {
 	return listeners, nil
 }
 
-// dialPrimary opens a connection on which the primary's node speaks PSYNC.
-func (db *database) dialPrimary(ctx context.Context) (net.Conn, error) {
-	topology, _ := db.source.Current()
-	conn, err := (*nodeMesh)(db.node).Dial(ctx, topology.Primary)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	name := db.conf.Org + "/" + db.conf.Name
-	if _, err = conn.Write(frame.AppendCommandString(nil, "RESPMESH", "REPLICATE", name)); err == nil {
-		// The other side says nothing more until it is asked, so that nothing is read too far.
-		var line string
-		line, err = bufio.NewReaderSize(conn, 512).ReadString('\n')
-		if err == nil && !strings.HasPrefix(line, "+OK") {
-			err = fmt.Errorf("primary refused to replicate: %s", strings.TrimSpace(line))
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("ask %s to replicate: %w", topology.Primary, err), conn.Close())
-	}
-	return conn, nil
-}
-
 // primaryReachable tells whether the primary's node answers probes.
 func (db *database) primaryReachable() bool {
 	topology, _ := db.source.Current()
 	_, ok := (*nodeMesh)(db.node).RTT(topology.Primary)
 	return ok
+}
+
+// handOver gives the lead to another node of the region that has everything. Where there is none it changes nothing.
+func (db *database) handOver(ctx context.Context) {
+	s := db.copy()
+	if s == nil || !s.leads() || !s.hasCandidate() || !s.handover(ctx) || db.node.session == nil {
+		return
+	}
+	if err := db.node.session.Release(ctx, db.conf.ID); err != nil {
+		db.node.log.Warn("the lead couldn't be given up at once; its lease runs out", "database", db.conf.Org+"/"+db.conf.Name, "err", err)
+	}
 }
 
 // close ends the gateway, then the store.
@@ -172,8 +180,8 @@ func (db *database) close() error {
 				db.closeErr = err
 			}
 		}
-		if db.store != nil {
-			db.closeErr = errors.Join(db.closeErr, db.store.close())
+		if h := db.held.Swap(nil); h != nil {
+			db.closeErr = errors.Join(db.closeErr, h.close())
 		}
 		db.wg.Wait()
 	})

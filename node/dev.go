@@ -234,11 +234,11 @@ func (d *Dev) Healthy() error {
 			return fmt.Errorf("%s doesn't serve the database", n.opts.Region)
 		case !db.primaryReachable():
 			return fmt.Errorf("%s doesn't reach the primary", n.opts.Region)
-		case db.store != nil && !db.store.State().Usable:
-			return fmt.Errorf("%s: %s", n.opts.Region, db.store.State().Reason)
-		case db.store != nil && db.store.replica != nil && !db.store.online():
+		case db.copy() != nil && !db.copy().State().Usable:
+			return fmt.Errorf("%s: %s", n.opts.Region, db.copy().State().Reason)
+		case db.copy() != nil && !db.copy().leads() && !db.copy().online():
 			return fmt.Errorf("%s: replica isn't connected to the primary", n.opts.Region)
-		case db.store != nil && db.gateway.Status().ReadsFrom != n.opts.Name:
+		case db.copy() != nil && db.gateway.Status().ReadsFrom != n.opts.Name:
 			return fmt.Errorf("%s: reads don't come from its own copy: %s", n.opts.Region, db.gateway.Status().Reason)
 		}
 	}

@@ -233,7 +233,7 @@ func TestDevReadsElsewhereWhenTheLocalStoreIsDead(t *testing.T) {
 	readsFrom := func(node string) func() bool {
 		return func() bool { return nrt.gateway.Status().ReadsFrom == node }
 	}
-	nrt.store.synced.Store(false)
+	nrt.copy().synced.Store(false)
 	eventually(t, "reads of nrt go to ams", readsFrom("ams-1"))
 	if err := d.Healthy(); err == nil {
 		t.Error("healthy although a store is dead")
@@ -241,7 +241,7 @@ func TestDevReadsElsewhereWhenTheLocalStoreIsDead(t *testing.T) {
 	if got := do(t, d, 2, "GET", "k"); got != "v" {
 		t.Errorf("GET in nrt: %q", got)
 	}
-	nrt.store.synced.Store(true)
+	nrt.copy().synced.Store(true)
 	eventually(t, "reads of nrt come home", readsFrom("nrt-1"))
 }
 
@@ -250,10 +250,10 @@ func TestDevTakesABrokenReplicaOutOfRouting(t *testing.T) {
 	d := startDev(t, o)
 	do(t, d, 0, "SET", "k", "v")
 	mad := d.nodes[0].database("personal", "demo")
-	mad.store.log.Append(frame.AppendCommandString(nil, "NOSUCHCOMMAND", "k"))
+	mad.copy().log.Append(frame.AppendCommandString(nil, "NOSUCHCOMMAND", "k"))
 	nrt := d.nodes[2].database("personal", "demo")
 	eventually(t, "reads of nrt go to the primary", func() bool { return nrt.gateway.Status().ReadsFrom == "mad-1" })
-	if state := nrt.store.State(); state.Usable || !strings.Contains(state.Reason, "broken") {
+	if state := nrt.copy().State(); state.Usable || !strings.Contains(state.Reason, "broken") {
 		t.Errorf("state of a broken replica: %+v", state)
 	}
 	do(t, d, 2, "SET", "k", "w")

@@ -53,6 +53,9 @@ func openPrimary(t *testing.T, o storeOptions) *store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.lead(t.Context(), s.standing().Term+1); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 

@@ -70,7 +70,7 @@ func (n *Node) healthy(d *netconf.Database, region string) bool {
 		return ok
 	}
 	db := n.database(d.Org, d.Name)
-	return db != nil && db.store != nil && db.store.State().Usable
+	return db != nil && db.copy() != nil && db.copy().State().Usable
 }
 
 // databaseSource shows one database of the topology to its gateway.

@@ -58,8 +58,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	offsets := make(map[databaseKey]int64) // of the primaries
 	for _, n := range c.nodes {
 		for _, db := range n.all() {
-			if db.store != nil && db.store.replica == nil {
-				_, offsets[databaseKey{db.conf.Org, db.conf.Name}] = db.store.Position()
+			if db.copy() != nil && db.copy().leads() {
+				_, offsets[databaseKey{db.conf.Org, db.conf.Name}] = db.copy().Position()
 			}
 		}
 	}
@@ -108,22 +108,22 @@ func (c *collector) mesh(ch chan<- prometheus.Metric, n *Node) {
 func (c *collector) database(ch chan<- prometheus.Metric, n *Node, db *database, primaryOffset int64) {
 	labels := []string{db.conf.Org + "/" + db.conf.Name, n.opts.Region}
 	gauge(ch, c.readsFrom, 1, append(labels, db.gateway.Status().ReadsFrom)...)
-	if db.store == nil {
+	if db.copy() == nil {
 		return
 	}
-	_, offset := db.store.Position()
+	_, offset := db.copy().Position()
 	gauge(ch, c.offset, float64(offset), labels...)
-	gauge(ch, c.usable, number(db.store.State().Usable), labels...)
-	info := db.store.engine.Info()
+	gauge(ch, c.usable, number(db.copy().State().Usable), labels...)
+	info := db.copy().engine.Info()
 	gauge(ch, c.keys, float64(info.Keys), labels...)
 	gauge(ch, c.memory, float64(info.Memory), labels...)
 	count(ch, c.hits, info.Hits, labels...)
 	count(ch, c.misses, info.Misses, labels...)
 	count(ch, c.expired, info.Expired, labels...)
-	if db.store.replica == nil {
+	if db.copy().leads() {
 		return
 	}
-	r := db.store.replica.State()
+	r, _ := db.copy().following()
 	gauge(ch, c.lagBytes, float64(max(0, primaryOffset-offset)), labels...)
 	if !r.LastHeard.IsZero() {
 		gauge(ch, c.lagSeconds, time.Since(r.LastHeard).Seconds(), labels...)

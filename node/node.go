@@ -302,19 +302,19 @@ func (n *Node) serveDNS(serve func() error) {
 // lookup finds the store that a link asks for.
 func (n *Node) lookup(org, name string) (proxy.Store, bool) {
 	db := n.database(org, name)
-	if db == nil || db.store == nil {
+	if db == nil || db.copy() == nil {
 		return nil, false
 	}
-	return db.store, true
+	return db.copy(), true
 }
 
 // replicate serves a replica of another node.
 func (n *Node) replicate(ctx context.Context, org, name string, conn net.Conn, r *frame.Reader) error {
 	db := n.database(org, name)
-	if db == nil || db.store == nil {
+	if db == nil || db.copy() == nil {
 		return fmt.Errorf("database %s/%s has no copy on this node", org, name)
 	}
-	return db.store.primary.ServeConn(ctx, conn, r)
+	return db.copy().primary.ServeConn(ctx, conn, r)
 }
 
 func (n *Node) database(org, name string) *database {
@@ -350,7 +350,7 @@ func (n *Node) kickReplicas(ctx context.Context) {
 	for {
 		changed := n.prober.Changed()
 		for _, db := range n.all() {
-			if db.store == nil || db.store.replica == nil {
+			if db.copy() == nil || db.copy().replica() == nil {
 				continue
 			}
 			now := db.primaryReachable()
@@ -359,7 +359,7 @@ func (n *Node) kickReplicas(ctx context.Context) {
 				reachable[db] = now
 			}
 			if seen && before != now {
-				db.store.replica.Kick()
+				db.copy().kick()
 			}
 		}
 		select {

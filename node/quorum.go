@@ -99,6 +99,12 @@ func (s *store) awaitCandidate(ctx context.Context, offset int64) bool {
 	return s.primary.AwaitFunc(ctx, offset, func() bool { return s.primary.HaveLocked(offset, q.passes) > 0 })
 }
 
+// hasCandidate tells whether another node could lead.
+func (s *store) hasCandidate() bool {
+	q := s.quorum.Load()
+	return s.primary.Have(-1, q.passes) > 0
+}
+
 // handover fences the store and waits until one of the candidates has everything, so that it can lead without a loss. False:
 // none has, within ctx; the store stays fenced until lead.
 func (s *store) handover(ctx context.Context) bool {

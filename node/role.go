@@ -24,17 +24,34 @@ type role struct {
 	stop        func()         // ends the following, and waits for it
 }
 
-// following is the replica side; nil if the store doesn't follow.
-func (s *store) following() *psync.Replica { return s.role.Load().replica }
+// replica is the store's replica side; nil if it doesn't follow.
+func (s *store) replica() *psync.Replica { return s.role.Load().replica }
+
+// following is the state of that.
+func (s *store) following() (psync.ReplicaState, bool) {
+	if r := s.replica(); r != nil {
+		return r.State(), true
+	}
+	return psync.ReplicaState{}, false
+}
+
+// kick has the replica side try again at once.
+func (s *store) kick() {
+	if r := s.replica(); r != nil {
+		r.Kick()
+	}
+}
 
 // leads tells whether the store takes writes.
 func (s *store) leads() bool { return s.role.Load().leads && !s.fenced.Load() }
 
-// standing is how far the copy is, for those who choose a primary: a higher term goes before a higher offset, and who has
-// never had any data isn't synced. What it says survives a restart as far as the data do.
-func (s *store) standing() (replid string, offset, term int64, synced bool) {
+// standing is how far the copy is, for those who choose a primary. It survives a restart as far as the data do.
+func (s *store) standing() standing {
 	p := s.log.Standing()
-	return p.Replid, p.Offset, p.Term, s.synced.Load() || s.loaded && p.Term > 0
+	if !s.log.Synced() { // what it has is of no use
+		p.Term = 0
+	}
+	return standing{Replid: p.Replid, Offset: p.Offset, Term: p.Term}
 }
 
 var errUnsound = errors.New("the data here are only part of a primary's")

@@ -33,8 +33,8 @@ func (d *Dev) status() console.Status {
 // primaryOffset is how far the primary has written.
 func (d *Dev) primaryOffset(conf netconf.Database) int64 {
 	for _, n := range d.nodes {
-		if db := n.database(conf.Org, conf.Name); db != nil && db.store != nil && db.store.replica == nil {
-			_, offset := db.store.Position()
+		if db := n.database(conf.Org, conf.Name); db != nil && db.copy() != nil && db.copy().leads() {
+			_, offset := db.copy().Position()
 			return offset
 		}
 	}
@@ -58,19 +58,20 @@ func (n *Node) regionStatus(conf netconf.Database, resp string, primaryOffset in
 	if s.Reachable {
 		s.RTT = gateway.PrimaryRTT
 	}
-	if db.store == nil {
+	if db.copy() == nil {
 		return s
 	}
-	_, s.Offset = db.store.Position()
-	state := db.store.State()
-	s.Usable, s.Keys = state.Usable, int64(db.store.engine.Info().Keys)
-	if db.store.replica == nil {
+	_, s.Offset = db.copy().Position()
+	state := db.copy().State()
+	s.Usable, s.Keys = state.Usable, int64(db.copy().engine.Info().Keys)
+	if db.copy().leads() {
 		s.State = "primary"
 		return s
 	}
-	s.State = replicaPhase(db.store.replica.State())
+	r, _ := db.copy().following()
+	s.State = replicaPhase(r)
 	s.LagBytes = max(0, primaryOffset-s.Offset)
-	s.Lag = db.store.lag()
+	s.Lag = db.copy().lag()
 	return s
 }
 
@@ -92,7 +93,7 @@ func replicaPhase(r psync.ReplicaState) string {
 
 // lag is the time since the replica last had all that its primary had told it: an upper bound of how old its data is.
 func (s *store) lag() time.Duration {
-	heard := s.replica.State().LastHeard
+	heard := s.State().LastHeard
 	if heard.IsZero() {
 		return console.Unknown
 	}

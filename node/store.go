@@ -51,7 +51,7 @@ type store struct {
 type storeOptions struct {
 	seed      uint64 // the database's hash seed, the same on every node
 	maxMemory int64
-	eviction  bool
+	eviction  embedded.Policy
 	data      string // directory where the data are kept; "" for none
 	fsync     aof.Policy
 	fs        aof.FS // nil: the operating system's
@@ -110,9 +110,6 @@ func (s *store) close() error {
 	return err
 }
 
-// setLimits applies what may change of a database's record.
-func (s *store) setLimits(maxMemory int64, eviction bool) { s.engine.SetLimits(maxMemory, eviction) }
-
 // NewConn implements proxy.Store.
 func (s *store) NewConn(push func([]byte)) proxy.StoreConn {
 	return &storeConn{store: s, conn: s.engine.NewConn(embedded.ConnOptions{Push: push})}
@@ -164,8 +161,8 @@ func (s *store) State() proxy.StoreState {
 
 // online tells whether a replica is in its primary's stream.
 func (s *store) online() bool {
-	r := s.following()
-	return r != nil && r.State().Phase == psync.Online
+	r, follows := s.following()
+	return follows && r.Phase == psync.Online
 }
 
 // replication is what the engine's INFO and ROLE say.

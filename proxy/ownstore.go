@@ -95,3 +95,6 @@ func (s *session) storeLost(w *work) {
 	s.reply(w, frame.AppendError(s.begin(w), storeGone))
 	s.closing = true
 }
+
+// Refresh has the gateway look again at the store: it leads, or follows, since a moment ago.
+func (g *Gateway) Refresh() { g.nudge() }

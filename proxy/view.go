@@ -75,10 +75,12 @@ func buildView(in viewInput) *view {
 	if m, ok := in.topology.member(v.primary); ok {
 		v.primaryRegion = m.Region
 	}
-	v.localPrimary = v.hasStore && v.primary == in.self
-	if v.localPrimary {
+	v.localPrimary = v.hasStore && v.primary == in.self && in.state.Primary
+	switch {
+	case v.localPrimary:
 		v.primaryReachable = true
-	} else {
+	case v.primary == in.self: // it is about to lead, or has just been told not to
+	default:
 		v.primaryRTT, v.primaryReachable = in.rtt(v.primary)
 	}
 	v.setLocal(in)

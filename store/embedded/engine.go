@@ -152,7 +152,7 @@ type Engine struct {
 // stats are counted by readers too, hence atomic.
 type stats struct {
 	commands, hits, misses, expired, evicted, blocked, conns, connected atomic.Int64
-	peak atomic.Int64 // the most memory seen
+	peak                                                                atomic.Int64 // the most memory seen
 }
 
 // New starts an engine. Close ends it.
