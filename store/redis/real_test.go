@@ -173,6 +173,23 @@ func (r *real) info(field string) string {
 	return ""
 }
 
+// field is info over a connection of its own: "" while there is none.
+func (r *real) field(field string) string {
+	conn, err := net.Dial("unix", r.sock)
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	_, _ = conn.Write(frame.AppendCommandString(nil, "INFO"))
+	var p frame.Reply
+	if err := frame.NewReader(conn).ReadReply(&p); err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(p.Text()), "\n"+field+":")
+	v, _, _ := strings.Cut(rest, "\r\n")
+	return v
+}
+
 // until asks again and again whether something has come true.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
