@@ -122,14 +122,24 @@ func normalise(s *State) {
 	for i := range s.Databases {
 		db := &s.Databases[i]
 		slices.Sort(db.Replicas)
-		if len(db.Replicas) == 0 {
-			db.Replicas = nil
-		}
+		noneIsNil(&db.Replicas)
 		db.Created = plainTime(db.Created)
 	}
+	noneIsNil(&s.Orgs)
+	noneIsNil(&s.Nodes)
+	noneIsNil(&s.Databases)
+	noneIsNil(&s.Peers)
+	noneIsNil(&s.Users)
+	noneIsNil(&s.Tokens)
 	for i := range s.Tokens {
 		k := &s.Tokens[i]
 		k.Created, k.Expires = plainTime(k.Created), plainTime(k.Expires)
+	}
+}
+
+func noneIsNil[T any](s *[]T) {
+	if len(*s) == 0 {
+		*s = nil
 	}
 }
 

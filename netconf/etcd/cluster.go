@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -30,11 +31,16 @@ func AddMember(ctx context.Context, client *clientv3.Client, name string, peerUR
 		}
 	}
 	if id == 0 {
-		resp, err := client.MemberAddAsLearner(ctx, peerURLs)
+		err := whenHealthy(ctx, func() error {
+			resp, err := client.MemberAddAsLearner(ctx, peerURLs)
+			if err == nil {
+				id, members = resp.Member.ID, resp.Members
+			}
+			return err
+		})
 		if err != nil {
 			return 0, "", fmt.Errorf("add control member %s: %w", name, err)
 		}
-		id, members = resp.Member.ID, resp.Members
 	}
 	var all []string
 	for _, m := range members {
@@ -70,17 +76,46 @@ func PromoteMember(ctx context.Context, client *clientv3.Client, id uint64) erro
 
 // RemoveMember takes a member out of the cluster, by name. The others go on if they are a majority.
 func RemoveMember(ctx context.Context, client *clientv3.Client, name string) error {
-	list, err := client.MemberList(ctx)
-	if err != nil {
-		return unavailable("list the control members", err)
-	}
-	for _, m := range list.Members {
-		if m.Name == name {
-			if _, err := client.MemberRemove(ctx, m.ID); err != nil {
-				return fmt.Errorf("remove control member %s: %w", name, err)
-			}
+	for attempt := 0; ; attempt++ {
+		list, err := client.MemberList(ctx)
+		if err != nil {
+			return unavailable("list the control members", err)
+		}
+		i := slices.IndexFunc(list.Members, func(m *pb.Member) bool { return m.Name == name })
+		if i < 0 && attempt == 0 {
+			return fmt.Errorf("control member %s %w", name, netconf.ErrNotFound)
+		} else if i < 0 {
 			return nil
 		}
+		err = whenHealthy(ctx, func() error {
+			_, err := client.MemberRemove(ctx, list.Members[i].ID)
+			return err
+		})
+		if err == nil {
+			return nil
+		}
+		// The member that was asked may have been the removed one, and have stopped before it answered: ask again.
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+		if ctx.Err() != nil || attempt == 20 {
+			return fmt.Errorf("remove control member %s: %w", name, err)
+		}
 	}
-	return fmt.Errorf("control member %s %w", name, netconf.ErrNotFound)
+}
+
+// whenHealthy makes a change of the members as soon as etcd takes it: it wants all voters to have been there for 5 s.
+func whenHealthy(ctx context.Context, change func() error) error {
+	for {
+		err := change()
+		if !errors.Is(err, rpctypes.ErrUnhealthy) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }

@@ -20,6 +20,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 )
@@ -30,6 +31,7 @@ const (
 	quota        = 256 << 20
 	// maxTxnOps bounds the records that one change may touch; etcd's own 128 is few for the removal of an org.
 	maxTxnOps     = 8192
+	walSegment    = 4 << 20
 	keepRevisions = "1000"
 	startTimeout  = 30 * time.Second
 	clusterToken  = "respmesh"
@@ -104,7 +106,12 @@ func anyPort(o MemberOptions) bool {
 	return false
 }
 
+// smallSegments makes etcd reserve less disk for its log than the 2 × 64 MB that suit large clusters. It is a variable of
+// etcd's package, so it is set once, before the first member starts.
+var smallSegments = sync.OnceFunc(func() { wal.SegmentSizeBytes = walSegment })
+
 func startMember(ctx context.Context, o MemberOptions) (_ *Member, err error) {
+	smallSegments()
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("control data: %w", err)
 	}

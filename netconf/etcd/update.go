@@ -58,11 +58,18 @@ func (r *Registry) Update(ctx context.Context, actor string, change func(*netcon
 			return 0, ErrEmpty
 		}
 		next, err := base.Change(change)
-		if err != nil {
-			return 0, err
-		}
-		if next == base {
-			return base.Revision, nil
+		if err != nil || next == base {
+			// Only the newest state says that a change is wrong, or made already: another node may just have changed it.
+			newest, rerr := r.refresh(ctx, metaRev)
+			switch {
+			case rerr != nil:
+				return 0, rerr
+			case newest && err != nil:
+				return 0, err
+			case newest:
+				return base.Revision, nil
+			}
+			continue
 		}
 		done, err := r.commit(ctx, actor, base, next, metaRev)
 		if err != nil {
@@ -84,6 +91,25 @@ func (r *Registry) base() (t *netconf.Topology, metaRev int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.current.Load().topology, r.model.metaRev
+}
+
+// refresh takes in the state there is, unless it is the one of metaRev.
+func (r *Registry) refresh(ctx context.Context, metaRev int64) (newest bool, err error) {
+	resp, err := r.client.Txn(ctx).
+		If(clientv3.Compare(clientv3.ModRevision(metaKey), "=", metaRev)).
+		Else(stateOps()...).
+		Commit()
+	if err != nil {
+		return false, unavailable("read the state", err)
+	}
+	if resp.Succeeded {
+		return true, nil
+	}
+	m, err := readModel(resp.Responses, resp.Header.GetRevision())
+	if err != nil {
+		return false, err
+	}
+	return false, r.takeIn(m)
 }
 
 // commit writes the way from base to next, unless meta has changed since metaRev: then it takes in the state there is
