@@ -282,6 +282,7 @@ func TestServerRestarts(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		a, b := s.registry(t, Options{}), s.registry(t, Options{})
 		fillMesh(t, a)
+		until(t, b, "the mesh", hasOrg("acme"))
 		for i := range 3 {
 			s.stop()
 			done := make(chan error, 1)
