@@ -22,6 +22,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -78,6 +79,9 @@ type Member struct {
 	unlock    func()
 	closing   atomic.Bool
 	close     sync.Once
+
+	mu   sync.Mutex
+	grpc []*grpc.Server // what clients are served by
 }
 
 // StartMember starts a member and waits until it takes part in its cluster.
@@ -162,6 +166,11 @@ func (m *Member) config(o MemberOptions) (*embed.Config, error) {
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapTo(o.Log, &m.closing))
 	cfg.AuthToken = "" // no etcd users: certificates
 	cfg.InitialClusterToken = clusterToken
+	cfg.ServiceRegister = func(s *grpc.Server) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.grpc = append(m.grpc, s)
+	}
 	if o.Join {
 		cfg.ClusterState = embed.ClusterStateFlagExisting
 	}
@@ -345,6 +354,12 @@ func (m *Member) Done() <-chan struct{} { return m.etcd.Server.StopNotify() }
 func (m *Member) Close() error {
 	m.close.Do(func() {
 		m.closing.Store(true)
+		// etcd would wait for watches to end by themselves, for seconds.
+		m.mu.Lock()
+		for _, s := range m.grpc {
+			s.Stop()
+		}
+		m.mu.Unlock()
 		m.etcd.Close()
 		m.cleanUp()
 	})

@@ -162,7 +162,11 @@ func TestInterruptedSession(t *testing.T) {
 	db := fillMesh(t, r)
 	session := newSession(t, r, "mad-1")
 	claim(t, session, db, netconf.Primary{})
-	s.stop()
+	began := time.Now()
+	s.stop() // at once, though a client watches
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the member took %s to stop", took)
+	}
 	s.start()
 	<-session.Renewed()
 	if !session.Running() || session.Claims()[db.ID] != 1 {
