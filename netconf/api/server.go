@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,7 +35,9 @@ func (s *Server) Handler(trust Trust) http.Handler {
 			s.fail(w, r, failf(CodeForbidden, "a page of another site can't use this API"))
 			return
 		}
-		if h, pattern := s.mux.Handler(r); pattern == "" {
+		h, pattern := s.mux.Handler(r)
+		if pattern == "" || path.Clean(r.URL.Path) != r.URL.Path { // rather than redirect
+
 			s.noRoute(w, r, h)
 			return
 		}
