@@ -158,3 +158,24 @@ func TestReadonlyOfStoreIsPassedOn(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A replica that can't be dialled is no reason to fail a read.
+func TestReplicaGoneAtThisMoment(t *testing.T) {
+	h := newHouse(t, "a", "b", "c-")
+	m := h.mesh("c")
+	g, addr := h.gateway("c", m, func(o *Options) { o.StatusEvery = time.Hour })
+	eventually(t, "b usable for c", func() bool { return g.Status().ReadsFrom == "b" })
+	c := connect(t, addr)
+	c.want("GET k", "nil")
+	m.mu.Lock()
+	delete(m.rtt, "b") // and nobody is told
+	m.mu.Unlock()
+	g.linkMu.Lock()
+	for l := range g.open {
+		if l.remote.node == "b" {
+			l.close(errGone)
+		}
+	}
+	g.linkMu.Unlock()
+	c.want("GET k", "nil")
+}

@@ -34,6 +34,11 @@ func (s *session) forward(w *work, req *command.Request, c class, t trait, d dec
 		}
 	}
 	if l == nil {
+		if v := s.g.view.Load(); c == classRead && d.kind == routeReplica && v.primaryReachable && !v.localPrimary {
+			s.g.meters.retries.Inc() // it went this moment
+			s.forward(w, req, c, t, decision{routePrimary, v.primary, "the replica can't be reached"})
+			return
+		}
 		s.unforwarded(w, req, c)
 		return
 	}
