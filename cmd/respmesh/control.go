@@ -6,17 +6,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"respmesh/netconf/api"
+	"respmesh/netconf/etcd"
 	"respmesh/node"
 )
 
 func newControl() *cobra.Command {
 	r := &remote{}
-	return r.bind(family("control", "Back up the control plane", `The control plane knows the orgs, nodes, databases, users, peers and tokens of the mesh, but
-not what is in the databases.`, controlBackup(r)))
+	return family("control", "Back up, restore and audit the control plane", `The control plane knows the orgs, nodes, databases, users, peers and tokens of the mesh, but
+not what is in the databases.`, r.bind(controlBackup(r)), controlRestore(), r.bind(controlAudit(r)))
 }
 
 func controlBackup(r *remote) *cobra.Command {
@@ -42,6 +45,69 @@ hashes of passwords and tokens: it is readable by you alone. A file that is ther
 			return err
 		}),
 	}
+}
+
+func controlRestore() *cobra.Command {
+	var data string
+	var o etcd.RestoreOptions
+	cmd := &cobra.Command{
+		Use: "restore FILE --data DIR", Short: "Make a stopped node's control plane from a backup", Args: exactly("FILE"),
+		Long: `Make the control plane of a node that is stopped from a backup. What was changed since the backup
+is lost; the data in the databases isn't touched. The node must have no control plane of its
+own any more: move DIR/control away first.
+
+A control plane of several members is restored on each of them, from the same backup, with
+--name, --peer and --initial-cluster as they were.`,
+		Example: `  respmesh control restore mesh.backup --data /var/lib/respmesh`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if data == "" {
+				return node.Usagef("--data is missing: the data directory of the node")
+			}
+			if len(o.Peers) > 0 != (o.InitialCluster != "") {
+				return node.Usagef("--peer and --initial-cluster go together")
+			}
+			o.Dir = filepath.Join(data, "control")
+			if err := etcd.Restore(args[0], o); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "The control plane was restored to %s.\n\nNext: respmesh server --data %s\n", o.Dir, data)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&data, "data", "", "data directory of the node")
+	f.StringVar(&o.Name, "name", "", "of several members: the name of this one")
+	f.StringSliceVar(&o.Peers, "peer", nil, "of several members: the URLs where the others reach this one")
+	f.StringVar(&o.InitialCluster, "initial-cluster", "", "of several members: all of them, as a=https://…,b=https://…")
+	return cmd
+}
+
+func controlAudit(r *remote) *cobra.Command {
+	var limit int
+	var before uint64
+	cmd := &cobra.Command{
+		Use: "audit", Short: "Show who changed what, the latest first", Args: noArgs,
+		RunE: r.run(func(cmd *cobra.Command, c *api.Client, _ []string) error {
+			if limit < 1 {
+				return node.Usagef("--limit: %d is less than one", limit)
+			}
+			page, err := c.Audit(cmd.Context(), limit, before)
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return printJSON(cmd.OutOrStdout(), page)
+			}
+			var rows [][]string
+			for _, a := range page.Records {
+				rows = append(rows, []string{strconv.FormatUint(a.Revision, 10), timestamp(&a.Time), a.Actor, strings.Join(a.What, "; ")})
+			}
+			return table(cmd.OutOrStdout(), []string{"REVISION", "TIME", "WHO", "WHAT"}, rows)
+		}),
+	}
+	cmd.Flags().IntVar(&limit, "limit", 50, "how many changes at most")
+	cmd.Flags().Uint64Var(&before, "before", 0, "only changes before this revision")
+	return cmd
 }
 
 // backupTo writes a file whole, on the disk, or not at all.

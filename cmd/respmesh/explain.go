@@ -13,9 +13,10 @@ func newExplain() *cobra.Command {
 	r := &remote{}
 	var region string
 	cmd := &cobra.Command{
-		Use:   "explain [FLAGS] DATABASE COMMAND [ARG ...]",
-		Short: "Say which node a command would go to, and why",
-		Long:  "Say which node a command would go to now, and why. The command isn't executed.",
+		DisableFlagsInUseLine: true,
+		Use:                   "explain [FLAGS] DATABASE COMMAND [ARG ...]",
+		Short:                 "Say which node a command would go to, and why",
+		Long:                  "Say which node a command would go to now, and why. The command isn't executed.",
 		Example: `  respmesh explain demo GET k
   respmesh explain --region nrt demo SET k v`,
 		Args: func(cmd *cobra.Command, args []string) error {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -92,7 +93,7 @@ func (m *fakeMesh) Update(_ context.Context, _ string, change func(*netconf.Draf
 }
 
 func (m *fakeMesh) Audit(context.Context, int, uint64) ([]netconf.AuditRecord, error) {
-	return nil, nil
+	return []netconf.AuditRecord{{Revision: 7, Time: time.Unix(1_700_000_000, 0), Actor: "token ops", What: []string{"database personal/demo: plan free → payg"}}}, nil
 }
 func (m *fakeMesh) Connected() bool { return true }
 
@@ -244,6 +245,11 @@ func serveFake(env *testscript.Env) error {
 	env.Setenv("TAKEN", fmt.Sprint(taken.Addr().(*net.TCPAddr).Port))
 	env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, ".config"))
 	env.Setenv("TERM", "dumb")
+	self, err := exec.LookPath("respmesh") // testscript's own PATH has it
+	if err != nil {
+		return err
+	}
+	env.Setenv("RESPMESH", self)
 	env.Values[meshKey{}] = mesh
 	return nil
 }

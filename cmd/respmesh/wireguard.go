@@ -147,9 +147,9 @@ func wireguardRemove(r *remote) *cobra.Command {
 func (p *peerFile) make(cmd *cobra.Command, r *remote, do func(publicKey string) (api.PeerConfig, error)) (err error) {
 	out := cmd.OutOrStdout()
 	if p.path != "" {
-		f, err := p.open()
-		if err != nil {
-			return err
+		f, oerr := p.open()
+		if oerr != nil {
+			return oerr
 		}
 		defer func() {
 			if cerr := f.Close(); err == nil {
