@@ -179,7 +179,7 @@ func serveFakeDatabase(conn net.Conn) {
 			out = frame.AppendError(nil, "WRONGPASS invalid username-password pair or user is disabled.")
 		case !known:
 			out = frame.AppendError(nil, "NOAUTH Authentication required.")
-		case name == "get":
+		case name == "get" && len(c.Args) == 2:
 			out = frame.AppendBulkString(nil, "value of "+string(c.Args[1]))
 		case name == "ping":
 			out = frame.AppendSimple(nil, "PONG")
