@@ -114,6 +114,9 @@ func createDatabase(c *call) (any, error) {
 	db.PasswordHash = hash
 	var made netconf.Database
 	rev, err := c.update(func(d *netconf.Draft) (err error) {
+		if err := roomForDatabase(d, org.Name); err != nil {
+			return err
+		}
 		made, err = d.AddDatabase(db)
 		return err
 	})

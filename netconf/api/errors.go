@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"respmesh/netconf"
 )
@@ -125,7 +126,7 @@ func asError(err error) (told *Error, ok bool) {
 // clip bounds what is repeated of a wrong input.
 func clip(s string) string {
 	if len(s) > 64 {
-		return s[:64] + "…"
+		s = s[:64] + "…"
 	}
-	return s
+	return strings.ToValidUTF8(s, "?") // also where a character was cut
 }

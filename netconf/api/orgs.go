@@ -49,6 +49,9 @@ func createOrg(c *call) (any, error) {
 	}
 	var o netconf.Org
 	_, err := c.update(func(d *netconf.Draft) (err error) {
+		if err := roomForOrg(d); err != nil {
+			return err
+		}
 		o, err = d.AddOrg(in.Name)
 		return err
 	})

@@ -56,6 +56,9 @@ func createPeer(c *call) (any, error) {
 	}
 	var made netconf.Peer
 	_, err = c.update(func(d *netconf.Draft) (err error) {
+		if err := roomForPeer(d, o.Name); err != nil {
+			return err
+		}
 		made, err = d.AddPeer(netconf.Peer{Org: o.Name, Name: in.Name, Region: in.Region, Key: in.PublicKey})
 		return err
 	})

@@ -2,6 +2,7 @@ package api
 
 import (
 	"crypto/rand"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 const (
 	nodeTokenTTL = time.Hour // a node joins soon after its token was made
 	maxTokenTTL  = 10 * 365 * 24 * time.Hour
+	keepExpired  = 30 * 24 * time.Hour // one that expired earlier goes away when another is made
 )
 
 func tokenOf(t netconf.Token, now time.Time) Token {
@@ -109,7 +111,13 @@ func createToken(c *call) (any, error) {
 		}
 		record.Expires = c.who.expires
 	}
-	_, err = c.update(func(d *netconf.Draft) error { return d.AddToken(record) })
+	_, err = c.update(func(d *netconf.Draft) error {
+		d.Tokens = slices.DeleteFunc(d.Tokens, func(t netconf.Token) bool { return t.Expired(record.Created.Add(-keepExpired)) })
+		if err := roomForToken(d, record.Org); err != nil {
+			return err
+		}
+		return d.AddToken(record)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -75,7 +75,12 @@ func putUser(c *call) (any, error) {
 		i := slices.IndexFunc(d.Users, func(o netconf.User) bool {
 			return o.Org == u.Org && o.Database == u.Database && o.Name == u.Name
 		})
-		if i >= 0 && in.Password == "" {
+		switch {
+		case i < 0:
+			if err := roomForUser(d, seen); err != nil {
+				return err
+			}
+		case in.Password == "":
 			u.PasswordHash, shown = d.Users[i].PasswordHash, ""
 		}
 		return d.SetUser(u)
