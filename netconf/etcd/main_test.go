@@ -38,6 +38,7 @@ type server struct {
 	endpoint      string
 	stop          func() // as hard as it can
 	start         func()
+	freeze        func(bool) // without a word to anybody; nil: it can't be
 }
 
 // onServers runs a test against an embedded member and against Debian's etcd.
@@ -117,6 +118,15 @@ func startDebian(t *testing.T) *server {
 	s.stop = func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+	}
+	s.freeze = func(freeze bool) {
+		sig := syscall.SIGCONT
+		if freeze {
+			sig = syscall.SIGSTOP
+		}
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.start()
 	t.Cleanup(s.stop)

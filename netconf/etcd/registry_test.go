@@ -308,6 +308,57 @@ func TestServerRestarts(t *testing.T) {
 	})
 }
 
+// Control that is silent, with its connections open, is found to be away; what was claimed ends by the node's own clock.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	s := startDebian(t)
+	r := s.registry(t, Options{})
+	db := fillMesh(t, r)
+	session := newSession(t, r, "mad-1")
+	claim(t, session, db, netconf.Primary{})
+	s.freeze(true)
+	eventually(t, "the claim has ended", func() bool { return !session.Running() })
+	eventually(t, "it notices", func() bool { return !r.Connected() })
+	start := time.Now()
+	if _, err := r.Update(short(t), "x", addOrg("x")); !errors.Is(err, netconf.ErrUnavailable) || time.Since(start) > time.Second {
+		t.Errorf("a change after %s: %v", time.Since(start), err)
+	}
+	s.freeze(false)
+	eventually(t, "it is connected", r.Connected)
+	eventually(t, "the session is back", session.Running)
+	update(t, r, addOrg("y"))
+}
+
+// The audit log has the last 10,000 changes.
+func TestAuditIsBounded(t *testing.T) {
+	s := startEmbedded(t)
+	r := s.registry(t, Options{})
+	if err := r.Init(t.Context(), "test"); err != nil {
+		t.Fatal(err)
+	}
+	top, _ := r.Current()
+	client := s.client(t, nil)
+	for k, v := range map[string]string{
+		auditKey(2): `{"revision":2}`,
+		metaKey:     fmt.Sprintf(`{"revision":%d,"infra":%q}`, keepAudit, top.Infra),
+	} {
+		if _, err := client.Put(t.Context(), k, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, r, "the revision", func(t *netconf.Topology) bool { return t.Revision == keepAudit })
+	update(t, r, addOrg("a"))
+	update(t, r, addOrg("b"))
+	resp, err := client.Get(t.Context(), audit, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil || resp.Count != 2 {
+		t.Errorf("%d records: %v", resp.Count, err)
+	}
+	page, err := r.Audit(t.Context(), 5000, 0)
+	if err != nil || len(page) != 2 || page[0].Revision != keepAudit+2 {
+		t.Errorf("%v %v", page, err)
+	}
+}
+
 // The connection breaks while a change is under way: it is made once, whether it was the question or the answer that
 // got lost.
 func TestLostAnswer(t *testing.T) {
