@@ -99,7 +99,7 @@ func openStore(ctx context.Context, o storeOptions) (*store, error) {
 func (s *store) close() error {
 	s.changing.Lock()
 	s.fence()
-	s.role.Load().stop()
+	s.role.Load().end()
 	s.changing.Unlock()
 	s.cancel()
 	s.wg.Wait()
