@@ -97,6 +97,27 @@ func (s *store) lead(ctx context.Context, term int64) error {
 func (s *store) fence() {
 	s.fenced.Store(true)
 	s.log.Fence()
+	select {
+	case s.wasFenced <- struct{}{}:
+	default:
+	}
+}
+
+// demoteFenced makes the engine of a fenced store a replica's: it deletes nothing of its own accord, and refuses those who
+// wait to write.
+func (s *store) demoteFenced() {
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.wasFenced:
+		}
+		s.changing.Lock()
+		if s.fenced.Load() {
+			s.engine.SetReplica(true)
+		}
+		s.changing.Unlock()
+	}
 }
 
 // follow makes the store a replica of a node. The data that only it has are counted, logged and given up. It doesn't wait for

@@ -36,11 +36,12 @@ type store struct {
 	keep    *keeper        // nil with aof
 	primary *psync.Primary // serves replicas; a replica's log can feed others too
 
-	role   atomic.Pointer[role]
-	fenced atomic.Bool // no client's write is accepted, whatever the role
-	quorum atomic.Pointer[quorum]
-	synced atomic.Bool // it has had all of a primary's data once, or was the primary
-	loaded bool        // data were found on disk
+	role      atomic.Pointer[role]
+	fenced    atomic.Bool   // no client's write is accepted, whatever the role
+	wasFenced chan struct{} // has one: the engine is still a primary's
+	quorum    atomic.Pointer[quorum]
+	synced    atomic.Bool // it has had all of a primary's data once, or was the primary
+	loaded    bool        // data were found on disk
 
 	ctx      context.Context // ends with close
 	cancel   context.CancelFunc
@@ -64,6 +65,7 @@ func openStore(ctx context.Context, o storeOptions) (*store, error) {
 	s := &store{opts: o, log: psync.NewLog(backlogSize)}
 	s.role.Store(&role{})
 	s.fenced.Store(true)
+	s.wasFenced = make(chan struct{}, 1)
 	s.quorum.Store(&quorum{})
 	engine := embedded.Options{
 		HashSeed: o.seed, MaxMemory: o.maxMemory, Eviction: o.eviction,
@@ -88,6 +90,7 @@ func openStore(ctx context.Context, o storeOptions) (*store, error) {
 		}
 		s.wg.Go(s.writeBases)
 	}
+	s.wg.Go(s.demoteFenced)
 	s.log.Fence()
 	s.primary = psync.NewPrimary(psync.PrimaryOptions{
 		Log: s.log, Source: s.engine, PingEvery: replicaPing, Timeout: replicaTimeout, Logger: o.log,

@@ -20,6 +20,8 @@ type call struct {
 	lead    int  // replies that come before its own: those of a batch's MULTI and queued commands
 	last    int  // length of the batch's EXEC: without it nothing was executed
 	blocks  bool // may wait in the store for ever
+	resent  bool // was refused by a node that doesn't lead, and goes to another one, or has gone
+	led     int  // lead, as it was when the call was made
 	noWait  bool // internal: isn't sent when the link is full
 
 	raw     []byte       // a read, to be tried again

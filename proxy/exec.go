@@ -36,6 +36,7 @@ func (s *session) local(w *work, req *command.Request, c class, t trait, v *view
 		s.executeMute(w, req)
 		return
 	}
+	s.led = v.localPrimary
 	if t&traitCached != 0 && !v.localPrimary && v.primaryReachable {
 		s.scriptHere(w, req)
 		return
@@ -66,6 +67,10 @@ func (s *session) execute(w *work) {
 	}
 	from := len(w.out)
 	w.out = s.sc.Do(s.ctx, w.out, w.reqs[:n])
+	if s.led && !s.rerouting && !s.tx.here && !s.scOf.State().Primary {
+		s.reroute(w, from, w.reqs[:n])
+		return
+	}
 	if len(w.out)-from > bigReplies {
 		s.batch = max(1, s.batch/8)
 	} else if s.batch < maxBatch {

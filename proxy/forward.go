@@ -67,10 +67,7 @@ func (g *Gateway) keysOf(dst []uint64, scratch []command.Key, spec *command.Spec
 // remember notes, before anybody sees the reply to c, where the copy that gave it was.
 func (g *Gateway) remember(l *link, c *call) {
 	v := g.view.Load()
-	if l.remote.node != v.primary {
-		if !c.read {
-			return
-		}
+	if l.remote.node != v.primary && c.read {
 		g.seen.raise(l.replid, l.offset)
 		if v.localUsable { // reads came home while this one was away: see moved
 			g.ryw.record(l.replid, l.offset, g.applied(v, l.replid), true, nil)
@@ -179,6 +176,10 @@ func (g *Gateway) answerFailed(c *call, r *remote, err error) {
 	if c.fn != nil {
 		c.fn(nil, err)
 		c.free()
+		return
+	}
+	if errors.Is(err, errNotSent) && c.route == routePrimary && !c.resent && len(c.raw) > 0 && r.node != g.view.Load().primary {
+		g.park(c)
 		return
 	}
 	var text []byte

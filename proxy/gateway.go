@@ -24,11 +24,17 @@ type Gateway struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // everything but sessions
 
-	users   atomic.Pointer[accounts]
-	wrong   failures                 // passwords
-	own     atomic.Pointer[ownStore] // nil: no copy here
-	view    atomic.Pointer[view]
-	viewMu  sync.Mutex // of those who make a new one
+	users     atomic.Pointer[accounts]
+	wrong     failures                 // passwords
+	own       atomic.Pointer[ownStore] // nil: no copy here
+	view      atomic.Pointer[view]
+	viewMu    sync.Mutex                    // of those who make a new one
+	published atomic.Pointer[chan struct{}] // closed when the view is replaced by one that differs
+
+	parkMu    sync.Mutex
+	parked    []*call // see switch.go
+	unparking bool
+
 	remotes atomic.Pointer[map[string]*remote]
 	nudged  chan struct{}
 	seen    position // the highest that other nodes' replicas have shown: one that isn't as far mustn't serve
@@ -267,6 +273,10 @@ func (g *Gateway) rebuild(topology *Topology) *view {
 	v := buildView(in)
 	g.moved(in.previous, v)
 	if old := g.view.Swap(v); !v.same(old) {
+		next := make(chan struct{})
+		if before := g.published.Swap(&next); before != nil {
+			close(*before)
+		}
 		d := route(classRead, 0, false, sessionView{}, v)
 		g.log.Info("routing changed", "primary", v.primaryRegion, "reachable", v.primaryReachable,
 			"reads", d.node, "reason", d.reason, "revision", v.revision)

@@ -48,6 +48,7 @@ type link struct {
 	onDown  func()      // called once everything unanswered was answered
 	idleAt  func(*link) // pinned: called when the last call was answered
 
+	sour     atomic.Bool  // the other end refused a write as a replica: nothing new is sent, see switch.go
 	answered atomic.Int64 // unix nano of the last sign of life, or of the first command after idleness
 
 	// of the reading goroutine
@@ -286,6 +287,13 @@ func (l *link) fail() {
 	if onDown != nil {
 		onDown()
 	}
+}
+
+// done says that the link is of no use any more: it is sour, and everything is answered.
+func (l *link) finished() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sour.Load() && l.first == len(l.queue)
 }
 
 // whenIdle has f called once, when no call is unanswered, by the goroutine that answers the last one or at once.

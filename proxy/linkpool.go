@@ -24,7 +24,7 @@ func (g *Gateway) shared(k linkKey) *link {
 	k.n %= g.opt.LinksPerNode
 	g.linkMu.Lock()
 	defer g.linkMu.Unlock()
-	if l := g.links[k]; l != nil && l.alive() {
+	if l := g.links[k]; l != nil && l.alive() && !l.sour.Load() {
 		return l
 	}
 	if l := g.dialLocked(k.node, k.proto, k.db, false, nil); l != nil {
@@ -148,6 +148,8 @@ func (g *Gateway) tend(now time.Time) {
 		switch {
 		case !reachable:
 			l.close(errGone)
+		case l.finished():
+			l.close(errClosing)
 		case l.stalled(now, g.opt.StallTimeout):
 			l.close(errStalled)
 			g.log.Warn("link stalled", "node", l.remote.node)

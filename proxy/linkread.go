@@ -153,6 +153,9 @@ func (l *link) answer(c *call, raw []byte) {
 	if c.read && !c.retried && tryElsewhere(raw) && l.g.retry(c, l.remote.node) {
 		return
 	}
+	if l.switched(c, raw) {
+		return
+	}
 	l.g.remember(l, c)
 	if c.class < classCount && c.out != nil {
 		l.g.meters.cell(c.class, c.route).seconds.Observe(l.now.Sub(c.started).Seconds())

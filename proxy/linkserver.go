@@ -101,6 +101,7 @@ type served struct {
 	cancel context.CancelFunc
 
 	store  Store
+	opened StoreState // as the store was then
 	sc     StoreConn
 	proto  int
 	tracks bool    // CLIENT TRACKING is on: pushes come while commands are executed
@@ -186,6 +187,7 @@ func (l *served) link(protoArg, dbArg, mode string) {
 	if l.store.State().Primary {
 		role = "primary"
 	}
+	l.opened = l.store.State()
 	l.replid, l.offset = l.store.Position()
 	l.hello = fmt.Appendf(nil, "+OK %s %s %d\r\n", role, wordOr(l.replid, "?"), l.offset)
 	for {
@@ -244,10 +246,13 @@ func (l *served) execute() {
 	if l.n == 0 {
 		return
 	}
-	if st := l.store.State(); !st.Primary && !st.Usable {
+	st := l.store.State()
+	if !st.Primary && !st.Usable {
 		for range l.n {
 			l.reply = frame.AppendError(l.reply, "MASTERDOWN the replica on this node isn't usable: "+oneLine(st.Reason))
 		}
+	} else if l.out == nil && (st.Primary != l.opened.Primary || st.Term != l.opened.Term) {
+		l.readsOnly()
 	} else {
 		if l.tracks {
 			l.out.holdPushes() // until the replies are written
@@ -255,6 +260,18 @@ func (l *served) execute() {
 		l.reply = l.sc.Do(l.ctx, l.reply, l.reqs[:l.n])
 	}
 	l.n = 0
+}
+
+// readsOnly executes what only reads. The store has changed sides since the link was opened, so that writes that came over
+// it may have been refused: none that comes after them may be executed.
+func (l *served) readsOnly() {
+	for i := range l.reqs[:l.n] {
+		if l.ls.table.of(l.reqs[i].Spec).class == classRead {
+			l.reply = l.sc.Do(l.ctx, l.reply, l.reqs[i:i+1])
+		} else {
+			l.reply = frame.AppendError(l.reply, readonlyText)
+		}
+	}
 }
 
 func oneLine(s string) string { return strings.NewReplacer("\r", " ", "\n", " ").Replace(s) }

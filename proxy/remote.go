@@ -53,7 +53,7 @@ func (s *session) forward(w *work, req *command.Request, c class, t trait, d dec
 // follows a command in flight takes the same link as that, and so needn't wait for its answer.
 func (s *session) shared(node string, read bool) *link {
 	fits := func(l *link) bool {
-		return l != nil && !l.pinned && l.remote.node == node && l.proto == s.proto && l.db == s.db && l.alive()
+		return l != nil && !l.pinned && l.remote.node == node && l.proto == s.proto && l.db == s.db && l.alive() && !l.sour.Load()
 	}
 	if fits(s.last) {
 		return s.last
@@ -140,6 +140,9 @@ func (s *session) send(l *link, k *call, raw []byte) {
 	if !s.out.enqueue(k, s.g.opt.SessionWindow) {
 		s.leave = true
 		return
+	}
+	if k.route == routePrimary && !k.read && len(raw) <= keepForSwitch {
+		k.raw, k.led = append(k.raw[:0], raw...), k.lead
 	}
 	if err := l.send(k, raw); err != nil {
 		s.g.answerFailed(k, l.remote, err)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"hash/maphash"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -12,13 +13,16 @@ import (
 // connections they used. Keys are 64-bit hashes; a collision costs an unneeded wait. Where the table is full, or the
 // keys of a command aren't known, the floor rises instead: it holds for all keys.
 //
-// Offsets compare only within one history (replid). A write that answers with another replid starts the table anew.
+// Offsets compare only within one history (replid). A write that answers with another replid starts the table anew. Where
+// the primary has changed, the new history goes on at the offsets of the former one: what was acknowledged late under a
+// former name, before the change, is waited for at the same offset.
 type ryw struct {
 	seed    maphash.Seed
 	replid  atomic.Pointer[string]
 	highest atomic.Int64 // of everything recorded; nothing is pending once the replica has passed it
 	floor   atomic.Int64
 	count   atomic.Int64
+	former  []string     // names that histories had before, the latest first; guarded by restart
 	restart sync.RWMutex // held to start a new history, and shared to record in the present one
 	shards  [rywShards]rywShard
 }
@@ -49,7 +53,7 @@ func (t *ryw) record(replid *string, offset, applied int64, all bool, keys []uin
 	if old == nil && t.replid.CompareAndSwap(nil, replid) {
 		old = replid
 	}
-	if old == nil || old != replid && *old != *replid {
+	if (old == nil || old != replid && *old != *replid) && !slices.Contains(t.former, *replid) {
 		t.restart.RUnlock()
 		t.begin(replid, offset)
 		return
@@ -83,10 +87,16 @@ func (t *ryw) begin(replid *string, offset int64) {
 		s.keys, s.least = nil, 0
 		s.mu.Unlock()
 	}
+	if old := t.replid.Load(); old != nil {
+		t.former = append([]string{*old}, t.former[:min(len(t.former), maxFormer-1)]...)
+	}
 	t.floor.Store(offset)
 	t.highest.Store(offset)
 	t.replid.Store(replid)
 }
+
+// maxFormer is how many former names are known.
+const maxFormer = 8
 
 func (s *rywShard) put(t *ryw, k uint64, offset, applied int64) {
 	s.mu.Lock()

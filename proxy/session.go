@@ -49,6 +49,10 @@ type session struct {
 	sub     subscriptions
 	track   tracking
 
+	led       bool // the batch was routed here because the local store led
+	rerouting bool // see reroute
+	switched  bool // the command at hand has waited for a leader
+
 	batch  int      // how many commands the local store executes at once: fewer where replies are big
 	last   *link    // where the forwarded commands in flight are
 	links  [2]*link // the shared links used last: [1] for reads, [0] for the rest
@@ -324,6 +328,14 @@ func (s *session) handle(w *work, req *command.Request) {
 		s.execute(w)
 		s.answer(w, req, e)
 	case routeNone:
+		if c != classRefused && v.switching() && !s.switched {
+			s.switched = true
+			defer func() { s.switched = false }()
+			if s.awaitSwitch(w) {
+				s.handle(w, req)
+				return
+			}
+		}
 		s.nowhere(w, req, c, v)
 	case routeStore:
 		s.local(w, req, c, t, v)

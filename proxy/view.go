@@ -151,6 +151,9 @@ func (v *view) keepFirst(previous *view) {
 // band is the difference in round-trip times that isn't worth a change of node.
 func band(best time.Duration) time.Duration { return max(time.Millisecond, best/5) }
 
+// switching says that this node is to be the primary, and its store doesn't lead, yet or any more.
+func (v *view) switching() bool { return v.primary == v.self && v.hasStore && !v.localPrimary }
+
 func (v *view) waitBound(lo, hi time.Duration) time.Duration {
 	return min(max(2*v.primaryRTT, lo), hi)
 }

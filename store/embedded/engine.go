@@ -50,8 +50,8 @@ type Options struct {
 	LogFailure func() error
 	// Saver is SAVE, BGSAVE, LASTSAVE and BGREWRITEAOF; nil: those commands aren't there.
 	Saver Saver
-	// Refuse says why clients' writes are refused at present, as the whole text of the reply; nil: they aren't. It is asked
-	// as LogFailure is.
+	// Refuse says why a primary's clients may not write at present, as the whole text of the reply; nil: they may. It is
+	// asked before what writes or may do so, such as scripts, under the engine's lock.
 	Refuse func() error
 	// Persistence supplies what INFO and CONFIG GET say about the append-only file; nil: there is none.
 	Persistence func() Persistence

@@ -1,8 +1,11 @@
 package embedded
 
-// refusedByOwner refuses a write that the engine's owner doesn't want now, and tells whether it did.
+import "respmesh/resp/command"
+
+// refusedByOwner refuses what may write while the engine's owner doesn't want that, and tells whether it did. A script that
+// has begun isn't stopped halfway.
 func (c *Conn) refusedByOwner(x *call) bool {
-	if c.e.opts.Refuse == nil || c.fromStream || c.e.replica || !c.writes(x.spec) {
+	if c.e.opts.Refuse == nil || c.fromStream || c.e.replica || !c.writes(x.spec) && !x.spec.Is(command.FlagMayReplicate) {
 		return false
 	}
 	err := c.e.opts.Refuse()
