@@ -76,7 +76,7 @@ func TestLifeOfADatabase(t *testing.T) {
 
 // readsFrom asks which node reads go to.
 func (m *Mesh) readsFrom(t *testing.T, n *Node, want string) error {
-	out, err := m.CLIAt(t.Context(), n, "explain", "cart", "GET", "k", "--json")
+	out, err := m.CLIAt(t.Context(), n, "explain", "--json", "cart", "GET", "k")
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func TestDestroyedWhileAway(t *testing.T) {
 	m := newMesh(t, "ams")
 	mad := m.join(t, "mad", "mad-1")
 	m.cli(t, "orgs", "create", "shop")
-	password := m.create(t, "shop", "cart", "--region", "mad")
+	password := m.create(t, "shop", "cart", "--region", "mad", "--no-replicas")
 	m.dial(t, m.Nodes[0], "shop", "cart", password).want(t, "OK", "SET", "k", "v")
 	mad.Kill()
 	m.cli(t, "redis", "destroy", "cart", "--yes")
