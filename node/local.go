@@ -14,14 +14,14 @@ import (
 type local Node
 
 // errNotServed is the answer for a database that the node hasn't heard of, or couldn't start.
-var errNotServed = errors.New("the node doesn't serve the database; its log says why")
+var errNotServed = errors.New("the node doesn't serve the database yet; if that stays, its log says why")
 
 // DatabaseStatus implements api.Local.
 func (l *local) DatabaseStatus(_ context.Context, org, name string) (api.NodeDatabaseStatus, error) {
 	n := (*Node)(l)
 	db := n.database(org, name)
-	if db == nil {
-		return api.NodeDatabaseStatus{}, errNotServed
+	if db == nil { // heard of in a moment, or it couldn't be started
+		return api.NodeDatabaseStatus{Node: n.opts.Name, Region: n.opts.Region, Role: api.RoleNone, State: api.StateWaiting, Error: errNotServed.Error()}, nil
 	}
 	return db.status(), nil
 }
