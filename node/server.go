@@ -43,7 +43,9 @@ type Server struct {
 	wg      sync.WaitGroup
 	fleet   *api.MeshFleet
 	admin   *admin
+	moving  sync.Mutex // public and opts.API
 	public  *admin
+	handler http.Handler // the API for other hosts
 	metrics *prometheus.Registry
 
 	closeOnce sync.Once
@@ -73,6 +75,9 @@ const (
 	databasesDir     = "databases"
 	adminTokenName   = "admin.token"
 )
+
+// apiDrain bounds the wait for the API's requests when its address changes.
+const apiDrain = 5 * time.Second
 
 // StartServer starts the node. Mistakes in the options are UsageErrors.
 func StartServer(ctx context.Context, o ServerOptions) (_ *Server, err error) {
@@ -212,10 +217,36 @@ func (s *Server) run(ctx context.Context) error {
 		ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 		s.wg.Go(func() { s.keepMembers(ctx) })
 	}
+	s.handler = server.Handler(api.TrustToken)
 	if s.public != nil {
-		s.public.serve(server.Handler(api.TrustToken), s.keys.api.Config())
+		s.public.serve(s.handler, s.keys.api.Config())
 	}
 	return nil
+}
+
+// ListenAPI moves the API for other hosts to another address; empty: it ends. Requests that run finish.
+func (s *Server) ListenAPI(addr string) error {
+	s.moving.Lock()
+	defer s.moving.Unlock()
+	if addr == s.opts.API {
+		return nil
+	}
+	var next *admin
+	if addr != "" {
+		var err error
+		if next, err = listenPublic(addr); err != nil {
+			return err
+		}
+		next.serve(s.handler, s.keys.api.Config())
+	}
+	old := s.public
+	s.public, s.opts.API = next, addr
+	if old == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), apiDrain)
+	defer cancel()
+	return errors.Join(old.server.Shutdown(ctx), old.close())
 }
 
 // listenPublic opens the API's listener for other hosts.
@@ -244,16 +275,10 @@ func (s *Server) Ready() ServerReady {
 
 // Wait returns when ctx ends, or with an error when a listener fails.
 func (s *Server) Wait(ctx context.Context) error {
-	var public <-chan error
-	if s.public != nil {
-		public = s.public.failed
-	}
 	select {
 	case <-ctx.Done():
 		return nil
 	case err := <-s.admin.failed:
-		return err
-	case err := <-public:
 		return err
 	}
 }
@@ -272,6 +297,8 @@ func (s *Server) Close(ctx context.Context) error {
 				s.opts.Log.Warn("sessions were cut at exit", "err", err)
 			}
 		}
+		s.moving.Lock()
+		defer s.moving.Unlock()
 		for _, a := range []*admin{s.public, s.admin} {
 			if a != nil {
 				errs = append(errs, a.close())

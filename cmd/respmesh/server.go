@@ -10,7 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,7 +25,7 @@ const serverDrain = 8 * time.Second
 func newServer() *cobra.Command {
 	opts := node.ServerOptions{Version: buildVersion()}
 	var asJSON bool
-	var tokenFile, logLevel string
+	var config, tokenFile, logLevel string
 	wireguard := newAddrPort("[::]:51820")
 	cmd := &cobra.Command{
 		Use:   "server",
@@ -41,6 +41,15 @@ is what its data directory says, and --data is enough.`,
   respmesh server`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if config != "" {
+				given, err := readSettings(config)
+				if err == nil {
+					err = given.apply(cmd, config)
+				}
+				if err != nil {
+					return err
+				}
+			}
 			var level slog.LevelVar
 			if err := setLevel(&level, logLevel); err != nil {
 				return err
@@ -48,16 +57,38 @@ is what its data directory says, and --data is enough.`,
 			opts.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: &level}))
 			opts.WireGuard = wireguard.addr
 			if opts.Join != "" {
-				token, err := readToken(tokenFile)
+				opts.Token = os.Getenv("RESPMESH_TOKEN")
+			}
+			if opts.Join != "" && tokenFile != "" {
+				var err error
+				if opts.Token, err = readSecret(tokenFile); err != nil {
+					return err
+				}
+			}
+			// What a hangup signal takes in anew. Flags of the command line stay.
+			reload := func(server *node.Server) error {
+				given, err := readSettings(config)
 				if err != nil {
 					return err
 				}
-				opts.Token = token
+				if name, ok := given["log-level"]; ok && !cmd.Flags().Changed("log-level") {
+					if err := setLevel(&level, name); err != nil {
+						return err
+					}
+				}
+				if cmd.Flags().Changed("api-listen") {
+					return nil
+				}
+				return server.ListenAPI(given["api-listen"])
 			}
-			return runServer(cmd.Context(), opts, asJSON, cmd.OutOrStdout())
+			if config == "" {
+				reload = func(*node.Server) error { return errors.New("there is nothing to reload: the node was started without --config") }
+			}
+			return runServer(cmd.Context(), opts, reload, asJSON, cmd.OutOrStdout())
 		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&config, "config", "", "file with settings, one name = value per line; names are those of the flags, which win over it; SIGHUP reloads log-level and api-listen")
 	f.BoolVar(&opts.Init, "init", false, "make a new mesh with this node as its first")
 	f.StringVar(&opts.Join, "join", "", "enter a mesh: URL of the API of one of its nodes")
 	f.StringVar(&opts.Pin, "pin", "", "with --join: pin of that node's certificate, as the node prints it")
@@ -106,26 +137,7 @@ func defaultData() string {
 	return home + "/.local/state/respmesh"
 }
 
-// readToken takes a token from a file that nobody else may read, or from the environment.
-func readToken(path string) (string, error) {
-	if path == "" {
-		return os.Getenv("RESPMESH_TOKEN"), nil
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", node.Usagef("--token-file: %v", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", node.Usagef("--token-file: others can read %s; chmod 600 it", path)
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return "", node.Usagef("--token-file: %v", err)
-	}
-	return strings.TrimSpace(string(raw)), nil
-}
-
-func runServer(ctx context.Context, opts node.ServerOptions, asJSON bool, out io.Writer) error {
+func runServer(ctx context.Context, opts node.ServerOptions, reload func(*node.Server) error, asJSON bool, out io.Writer) error {
 	server, err := node.StartServer(ctx, opts)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -140,7 +152,15 @@ func runServer(ctx context.Context, opts node.ServerOptions, asJSON bool, out io
 		err = printServer(out, ready)
 	}
 	if err == nil {
+		stop := onHangup(func() {
+			if err := reload(server); err != nil {
+				opts.Log.Error("settings were not reloaded", "err", err)
+				return
+			}
+			opts.Log.Info("settings were reloaded")
+		})
 		err = server.Wait(ctx)
+		stop()
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverDrain)
 	defer cancel()
@@ -151,6 +171,29 @@ func runServer(ctx context.Context, opts node.ServerOptions, asJSON bool, out io
 		err = cerr
 	}
 	return err
+}
+
+// onHangup calls f for each SIGHUP, until the function that it returns is called.
+func onHangup(f func()) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	ended := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-signals:
+				f()
+			case <-ended:
+				return
+			}
+		}
+	})
+	return func() {
+		signal.Stop(signals)
+		close(ended)
+		wg.Wait()
+	}
 }
 
 func printServer(w io.Writer, r node.ServerReady) error {
