@@ -6,7 +6,7 @@ FUZZTIME ?= 30s
 ARGS     ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check bench fuzz generate clean
+.PHONY: help run build man test check bench fuzz generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ run: build ## build, then start a three-region mesh on this machine (ARGS="--reg
 
 build: ## build the static binary bin/respmesh
 	$(BUILD) -o bin/respmesh ./cmd/respmesh
+
+man: build ## write the man pages to bin/man
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) bin/respmesh man bin/man
 
 test: ## install what the tests need, then vet and run all of them with the race detector
 	scripts/install-test-deps

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"respmesh/netconf"
 	"respmesh/netconf/api"
 )
 
@@ -27,12 +29,16 @@ func waitInSync(ctx context.Context, c *api.Client, db api.Database, regions []s
 	last, changed := "", time.Now()
 	for {
 		status, err := c.DatabaseStatus(ctx, db.Org, db.Name)
-		if err != nil {
+		line, away := "", []string(nil)
+		switch {
+		case errors.Is(err, netconf.ErrNotFound):
 			return fmt.Errorf("while waiting for the regions of %s: %w", db.Name, err)
-		}
-		line, away, err := syncLine(status, regions)
-		if err != nil {
-			return err
+		case err != nil: // may pass: the node that answers may be on its way to another control plane
+			line = "no answer: " + err.Error()
+		default:
+			if line, away, err = syncLine(status, regions); err != nil {
+				return err
+			}
 		}
 		if line == "" {
 			if p.done(); len(away) > 0 {
@@ -66,9 +72,6 @@ func syncLine(s api.DatabaseStatus, regions []string) (line string, away []strin
 			if n.Region != region || n.State == api.StateAway {
 				continue
 			}
-			if n.State == api.StateBroken {
-				return "", nil, fmt.Errorf("node %s in %s can't hold a copy: %s", n.Node, region, n.Error)
-			}
 			if best == nil || closer(n, best) {
 				best = n
 			}
@@ -76,6 +79,8 @@ func syncLine(s api.DatabaseStatus, regions []string) (line string, away []strin
 		switch {
 		case best == nil:
 			away = append(away, region)
+		case best.State == api.StateBroken:
+			return "", nil, fmt.Errorf("node %s in %s can't hold a copy: %s", best.Node, region, best.Error)
 		case best.State != api.StateReady || best.Role == api.RoleNone:
 			parts = append(parts, region+": "+syncState(*best))
 		}
@@ -85,10 +90,10 @@ func syncLine(s api.DatabaseStatus, regions []string) (line string, away []strin
 
 // closer tells whether a node is nearer to serving than another.
 func closer(a, b *api.NodeDatabaseStatus) bool {
-	order := []string{api.StateReady, api.StateStale, api.StateSyncing, api.StateWaiting}
+	order := []string{api.StateReady, api.StateStale, api.StateSyncing, api.StateWaiting, "", api.StateBroken}
 	rank := func(n *api.NodeDatabaseStatus) int {
 		if n.Role == api.RoleNone {
-			return len(order)
+			return slices.Index(order, "")
 		}
 		return slices.Index(order, n.State)
 	}
@@ -99,6 +104,8 @@ func syncState(n api.NodeDatabaseStatus) string {
 	switch {
 	case n.Role == api.RoleNone:
 		return "about to begin"
+	case n.State == api.StateStale && n.LagMS == 0 && n.LagBytes == 0:
+		return "catching up"
 	case n.State == api.StateStale:
 		return "catching up, " + lag(n) + " behind"
 	case n.State == api.StateSyncing && n.Sync != nil && n.Sync.Total > 0:
