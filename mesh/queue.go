@@ -4,6 +4,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.zx2c4.com/wireguard/tun"
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -31,9 +32,10 @@ type queue struct {
 	mu       sync.Mutex
 	readable sync.Cond
 	writable sync.Cond
-	fill     *batch // guarded by mu; non-nil
-	closed   bool   // guarded by mu
-	oversize uint64 // guarded by mu; packets above the MTU, dropped
+	fill     *batch     // guarded by mu; non-nil
+	closed   bool       // guarded by mu
+	oversize uint64     // guarded by mu; packets above the MTU, dropped
+	acks     *ackHolder // guarded by mu
 
 	drain *batch // owned by Read, which WireGuard calls from one goroutine
 
@@ -57,6 +59,7 @@ func newQueue(mtu int) *queue {
 		fill:   &batch{slab: make([]byte, queueBatch*mtu)},
 		drain:  &batch{slab: make([]byte, queueBatch*mtu)},
 	}
+	q.acks = newAckHolder(q.flushAcks)
 	q.readable.L = &q.mu
 	q.writable.L = &q.mu
 	// The only event there ever is, so closing the channel later races with nothing.
@@ -87,13 +90,38 @@ func (q *queue) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 		for _, part := range p.AsSlices() {
 			slot = slot[copy(slot, part):]
 		}
-		b.sizes[b.n] = size
-		b.n++
-		if b.n == 1 {
-			q.readable.Signal()
+		if !q.acks.take(b.slab[b.n*q.mtu : b.n*q.mtu+size]) {
+			q.commitLocked(size)
 		}
 	}
 	return pkts.Len(), nil
+}
+
+// commitLocked adds the packet that stands in the next slot.
+func (q *queue) commitLocked(size int) {
+	b := q.fill
+	b.sizes[b.n] = size
+	b.n++
+	if b.n == 1 {
+		q.readable.Signal()
+	}
+}
+
+// flushAcks sends the acknowledgements that nothing made needless.
+func (q *queue) flushAcks() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return
+	}
+	q.acks.due(time.Now(), func(pkt []byte) bool {
+		if q.fill.n == queueBatch {
+			return false
+		}
+		copy(q.fill.slab[q.fill.n*q.mtu:], pkt)
+		q.commitLocked(len(pkt))
+		return true
+	})
 }
 
 // Attach is called by the stack with its receiving side, and with nil at the end.
@@ -135,6 +163,7 @@ func (q *queue) stop() {
 	q.mu.Lock()
 	if !q.closed {
 		q.closed = true
+		q.acks.timer.Stop()
 		close(q.events)
 	}
 	q.mu.Unlock()
