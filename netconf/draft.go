@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Draft is a private copy of the state, to be changed by the function given to Update. Its fields may be changed
@@ -138,11 +139,26 @@ func (d *Draft) SetReplicas(org, name string, regions []string) error {
 	return nil
 }
 
+const (
+	// keepDestroyed is how long a node may be away and still remove the data of what was destroyed meanwhile.
+	keepDestroyed = 365 * 24 * time.Hour
+	// maxDestroyed bounds how many are kept; the oldest go first.
+	maxDestroyed = 5000
+)
+
 // RemoveDatabase removes a database and its users. Its address isn't given out again.
 func (d *Draft) RemoveDatabase(org, name string) error {
-	if _, err := d.Database(org, name); err != nil {
+	db, err := d.Database(org, name)
+	if err != nil {
 		return err
 	}
+	now := plainTime(time.Now().Truncate(time.Second))
+	d.Destroyed = slices.DeleteFunc(d.Destroyed, func(x Destroyed) bool { return now.Sub(x.At) > keepDestroyed })
+	slices.SortFunc(d.Destroyed, func(a, b Destroyed) int { return a.At.Compare(b.At) })
+	if extra := len(d.Destroyed) - maxDestroyed + 1; extra > 0 {
+		d.Destroyed = slices.Delete(d.Destroyed, 0, extra)
+	}
+	d.Destroyed = append(d.Destroyed, Destroyed{ID: db.ID, At: now})
 	d.Users = slices.DeleteFunc(d.Users, func(u User) bool { return u.Org == org && u.Database == name })
 	return remove(&d.Databases, "database "+org+"/"+name, func(db Database) bool { return db.Org == org && db.Name == name })
 }

@@ -561,3 +561,29 @@ func TestConcurrentUpdates(t *testing.T) {
 		}
 	}
 }
+
+// TestDestroyedIsRemembered: nodes that were away learn from it that a database's data may go.
+func TestDestroyedIsRemembered(t *testing.T) {
+	r := NewRegistry()
+	var id string
+	if err := r.Update(func(d *Draft) error {
+		if _, err := d.AddOrg("shop"); err != nil {
+			return err
+		}
+		if _, err := d.AddNode(Node{Name: "mad-1", Region: "mad", Key: key("mad-1")}); err != nil {
+			return err
+		}
+		db, err := d.AddDatabase(Database{Org: "shop", Name: "cart", Primary: "mad"})
+		id = db.ID
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Update(func(d *Draft) error { return d.RemoveDatabase("shop", "cart") }); err != nil {
+		t.Fatal(err)
+	}
+	topology, _ := r.Current()
+	if !topology.WasDestroyed(id) || topology.WasDestroyed("another") {
+		t.Errorf("destroyed: %+v", topology.Destroyed)
+	}
+}

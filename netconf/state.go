@@ -160,6 +160,15 @@ type State struct {
 	Peers       []Peer     `json:"peers"`
 	Users       []User     `json:"users,omitempty"`
 	Tokens      []Token    `json:"tokens,omitempty"`
+	// Destroyed are the databases that were: nodes remove their data only on its word. That a database isn't in a state
+	// says nothing: the state may come from an older backup.
+	Destroyed []Destroyed `json:"destroyed,omitempty"`
+}
+
+// Destroyed is a database that was destroyed.
+type Destroyed struct {
+	ID string    `json:"id"`
+	At time.Time `json:"at"`
 }
 
 // Live is what is known of the running mesh: kept under leases, so that it goes away with who said it.
@@ -192,6 +201,7 @@ func (s *State) clone() State {
 	c.Peers = slices.Clone(s.Peers)
 	c.Users = slices.Clone(s.Users)
 	c.Tokens = slices.Clone(s.Tokens)
+	c.Destroyed = slices.Clone(s.Destroyed)
 	c.Databases = slices.Clone(s.Databases)
 	for i := range c.Databases {
 		c.Databases[i].Replicas = slices.Clone(c.Databases[i].Replicas)

@@ -84,6 +84,12 @@ func (t *Topology) Primary(d Database) (Node, bool) {
 	return Node{}, false
 }
 
+// WasDestroyed tells whether a database was destroyed.
+func (t *Topology) WasDestroyed(id string) bool {
+	_, found := slices.BinarySearchFunc(t.Destroyed, id, func(d Destroyed, id string) int { return strings.Compare(d.ID, id) })
+	return found
+}
+
 // UsersOf lists the users of a database by name.
 func (t *Topology) UsersOf(org, database string) []User {
 	var of []User
@@ -131,6 +137,11 @@ func normalise(s *State) {
 	noneIsNil(&s.Peers)
 	noneIsNil(&s.Users)
 	noneIsNil(&s.Tokens)
+	slices.SortFunc(s.Destroyed, func(a, b Destroyed) int { return strings.Compare(a.ID, b.ID) })
+	noneIsNil(&s.Destroyed)
+	for i := range s.Destroyed {
+		s.Destroyed[i].At = plainTime(s.Destroyed[i].At)
+	}
 	for i := range s.Tokens {
 		k := &s.Tokens[i]
 		k.Created, k.Expires = plainTime(k.Created), plainTime(k.Expires)

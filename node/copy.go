@@ -156,10 +156,11 @@ func (db *database) removeData() error {
 	return nil
 }
 
-// removeLeftData removes the data of databases that were destroyed, maybe while the node was away.
+// removeLeftData removes the data of databases that were destroyed, maybe while the node was away. What the control plane
+// has never heard of stays: its state may come from a backup older than the database.
 func (n *Node) removeLeftData(t *netconf.Topology) error {
-	if c, ok := n.source.(interface{ Connected() bool }); n.opts.Data == "" || !ok || !c.Connected() {
-		return nil // only the control plane knows
+	if n.opts.Data == "" {
+		return nil
 	}
 	dirs, err := filepath.Glob(filepath.Join(n.opts.Data, "*", "appendonlydir"))
 	if err != nil {
@@ -168,13 +169,13 @@ func (n *Node) removeLeftData(t *netconf.Topology) error {
 	var errs []error
 	for _, dir := range dirs {
 		dir = filepath.Dir(dir)
-		if conf, ok := t.DatabaseByID(filepath.Base(dir)); ok && conf.Primary == n.opts.Region {
-			continue
-		}
-		n.log.Info("removes the data of a database that was destroyed", "id", filepath.Base(dir))
-		if err := os.RemoveAll(dir); err != nil {
-			errs = append(errs, fmt.Errorf("remove data of a database that was destroyed: %w", err))
+		if id := filepath.Base(dir); t.WasDestroyed(id) {
+			n.log.Info("removes the data of a database that was destroyed", "id", id)
+			errs = append(errs, os.RemoveAll(dir))
 		}
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove data of a database that was destroyed: %w", err)
+	}
+	return nil
 }

@@ -31,7 +31,7 @@ func stateOps() []clientv3.Op {
 		clientv3.OpGet(clientv3.GetPrefixRangeEnd(prefix), clientv3.WithRange(clientv3.GetPrefixRangeEnd(root)), clientv3.WithLimit(1), clientv3.WithKeysOnly()),
 		clientv3.OpGet(metaKey),
 	}
-	for _, p := range []string{orgs, nodes, databases, peers, users, tokens} {
+	for _, p := range []string{orgs, nodes, databases, peers, users, tokens, destroyed} {
 		ops = append(ops, clientv3.OpGet(p, clientv3.WithPrefix()))
 	}
 	return ops

@@ -23,6 +23,7 @@ const (
 	peers     = prefix + "peers/"
 	users     = prefix + "users/"
 	tokens    = prefix + "tokens/"
+	destroyed = prefix + "destroyed/"
 
 	audit = prefix + "audit/"
 
@@ -58,6 +59,7 @@ type model struct {
 	peers     map[string]netconf.Peer
 	users     map[string]netconf.User
 	tokens    map[string]netconf.Token
+	destroyed map[string]netconf.Destroyed
 
 	liveNodes map[string]netconf.NodeLive // by name
 	held      map[string]holder           // by database ID
@@ -75,6 +77,7 @@ func newModel() *model {
 		peers:     map[string]netconf.Peer{},
 		users:     map[string]netconf.User{},
 		tokens:    map[string]netconf.Token{},
+		destroyed: map[string]netconf.Destroyed{},
 		liveNodes: map[string]netconf.NodeLive{},
 		held:      map[string]holder{},
 		primaries: map[string]holder{},
@@ -92,6 +95,7 @@ func modelOf(t *netconf.Topology) *model {
 	fill(m.peers, t.Peers, peerKey)
 	fill(m.users, t.Users, userKey)
 	fill(m.tokens, t.Tokens, tokenKey)
+	fill(m.destroyed, t.Destroyed, destroyedKey)
 	for id, p := range t.Live.Primaries {
 		m.primaries[id] = holder{p.Node, p.Term}
 	}
@@ -104,12 +108,13 @@ func fill[T any](into map[string]T, records []T, key func(T) string) {
 	}
 }
 
-func orgKey(o netconf.Org) string           { return orgs + o.Name }
-func nodeKey(n netconf.Node) string         { return nodes + n.Name }
-func databaseKey(d netconf.Database) string { return databases + d.Org + "/" + d.Name }
-func peerKey(p netconf.Peer) string         { return peers + p.Org + "/" + p.Name }
-func userKey(u netconf.User) string         { return users + u.Org + "/" + u.Database + "/" + u.Name }
-func tokenKey(k netconf.Token) string       { return tokens + k.ID }
+func orgKey(o netconf.Org) string             { return orgs + o.Name }
+func nodeKey(n netconf.Node) string           { return nodes + n.Name }
+func databaseKey(d netconf.Database) string   { return databases + d.Org + "/" + d.Name }
+func peerKey(p netconf.Peer) string           { return peers + p.Org + "/" + p.Name }
+func userKey(u netconf.User) string           { return users + u.Org + "/" + u.Database + "/" + u.Name }
+func tokenKey(k netconf.Token) string         { return tokens + k.ID }
+func destroyedKey(d netconf.Destroyed) string { return destroyed + d.ID }
 
 // isLive tells the keys that come and go with sessions from those of the state.
 func isLive(key string) bool { return strings.HasPrefix(key, live) }
@@ -134,6 +139,8 @@ func (m *model) put(key string, value []byte, modRevision int64) error {
 		err = decode(m.users, key, value)
 	case strings.HasPrefix(key, tokens):
 		err = decode(m.tokens, key, value)
+	case strings.HasPrefix(key, destroyed):
+		err = decode(m.destroyed, key, value)
 	case strings.HasPrefix(key, liveNodes):
 		err = decode(m.liveNodes, key[len(liveNodes):], value)
 	case strings.HasPrefix(key, liveHeld):
@@ -175,6 +182,7 @@ func (m *model) remove(key string) {
 		delete(m.peers, key)
 		delete(m.users, key)
 		delete(m.tokens, key)
+		delete(m.destroyed, key)
 	}
 }
 
@@ -192,6 +200,7 @@ func (m *model) topology() (*netconf.Topology, error) {
 		Peers:       values(m.peers),
 		Users:       values(m.users),
 		Tokens:      values(m.tokens),
+		Destroyed:   values(m.destroyed),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("control state at revision %d: %w", m.meta.Revision, err)
@@ -225,6 +234,7 @@ func changes(before, after *netconf.Topology) ([]clientv3.Op, error) {
 	differences(c, before.Peers, after.Peers, peerKey)
 	differences(c, before.Users, after.Users, userKey)
 	differences(c, before.Tokens, after.Tokens, tokenKey)
+	differences(c, before.Destroyed, after.Destroyed, destroyedKey)
 	for _, d := range before.Databases {
 		// Who was its primary goes with it; a node that is away would bring nothing back.
 		if _, ok := after.DatabaseByID(d.ID); !ok {

@@ -6,6 +6,7 @@
 //
 //	meta                    the revision, the infrastructure's prefix, the node numbers given out
 //	orgs/<org>  nodes/<node>  databases/<org>/<db>  peers/<org>/<peer>  users/<org>/<db>/<user>  tokens/<id>
+//	destroyed/<db id>       that a database was destroyed
 //	audit/<revision>        who changed what; the last 10,000
 //	live/nodes/<node>       what a node says of itself, under its session's lease
 //	live/held/<db id>       who takes the writes of a database, under its session's lease
