@@ -49,6 +49,7 @@ hashes of passwords and tokens: it is readable by you alone. A file that is ther
 
 func controlRestore() *cobra.Command {
 	var data string
+	var asJSON bool
 	var o etcd.RestoreOptions
 	cmd := &cobra.Command{
 		Use: "restore FILE --data DIR", Short: "Make a stopped node's control plane from a backup", Args: exactly("FILE"),
@@ -70,12 +71,16 @@ A control plane of several members is restored on each of them, from the same ba
 			if err := etcd.Restore(args[0], o); err != nil {
 				return err
 			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), map[string]string{"directory": o.Dir})
+			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "The control plane was restored to %s.\n\nNext: respmesh server --data %s\n", o.Dir, data)
 			return err
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&data, "data", "", "data directory of the node")
+	f.BoolVarP(&asJSON, "json", "j", false, "print JSON")
 	f.StringVar(&o.Name, "name", "", "of several members: the name of this one")
 	f.StringSliceVar(&o.Peers, "peer", nil, "of several members: the URLs where the others reach this one")
 	f.StringVar(&o.InitialCluster, "initial-cluster", "", "of several members: all of them, as a=https://…,b=https://…")
