@@ -48,7 +48,7 @@ func strangers(t testing.TB, n int) []Peer {
 
 // allow is how long a gap may be here: the race detector and a busy machine make everything longer. What it
 // is on a quiet one is BenchmarkGaps' matter.
-func allow(usual, gap time.Duration) time.Duration { return max(10*gap, 50*usual) }
+func allow(usual, gap time.Duration) time.Duration { return max(20*gap, 50*usual) }
 
 func TestManyPeersComeAndGo(t *testing.T) {
 	a, b := pair(t)
@@ -94,7 +94,7 @@ func rotate(t testing.TB) time.Duration {
 func TestKeyRotation(t *testing.T) {
 	took := rotate(t)
 	t.Logf("the new key took over in %s", took)
-	if took > 2*time.Second {
+	if took > 5*time.Second {
 		t.Errorf("the new key took over in %s", took)
 	}
 }
@@ -155,11 +155,11 @@ func restart(t testing.TB, knows bool) time.Duration {
 }
 
 func TestRestartedNode(t *testing.T) {
-	if took := restart(t, true); took > time.Second {
+	if took := restart(t, true); took > 2*time.Second {
 		t.Errorf("a restarted node was found after %s", took)
 	}
 	// The restarted one waits to be called: the other side has to notice, and WireGuard starts a handshake only every 5 s.
-	if took := restart(t, false); took > 7*time.Second {
+	if took := restart(t, false); took > 10*time.Second {
 		t.Errorf("a restarted node that can't call was found after %s", took)
 	}
 }
