@@ -85,6 +85,9 @@ func (w *Writer) Rewrite() error {
 //  3. the snapshot is whole on the disk, under its name;
 //  4. the manifest has the new base and the new incremental file, and the others as history;
 //  5. the history is deleted.
+//
+// After Suspend the present files are of other data than what goes to the new one: then step 1 is left out, as at the very
+// first.
 func (w *Writer) rewrite() error {
 	if w.stopped() {
 		return ErrClosed
@@ -98,7 +101,8 @@ func (w *Writer) rewrite() error {
 		return fmt.Errorf("rewrite append-only file: %w", err)
 	}
 	w.manifest.incrSeq = next.incrSeq // whatever happens, the name isn't used again
-	if !first {
+	replaced := w.Suspended()
+	if !first && !replaced {
 		if err := next.write(w.fs, w.dir); err != nil {
 			return errors.Join(fmt.Errorf("rewrite append-only file: %w", err), incr.Close())
 		}
@@ -112,7 +116,7 @@ func (w *Writer) rewrite() error {
 	err = replaceFile(w.fs, w.dir, w.path(tempBase), w.path(next.base.name), func(f File) error {
 		base.file = f
 		b := bufio.NewWriterSize(base, baseBuffer)
-		if err := w.source.Snapshot(b, func() { at, switched = w.switchAt(incr), true }); err != nil {
+		if err := w.source.Snapshot(b, func() { at, switched = w.switchAt(incr, replaced), true }); err != nil {
 			return err
 		}
 		return b.Flush()
@@ -123,6 +127,8 @@ func (w *Writer) rewrite() error {
 	if err != nil {
 		if !switched {
 			err = errors.Join(err, incr.Close())
+		} else if replaced {
+			w.Suspend() // the new file isn't in the manifest
 		}
 		return fmt.Errorf("rewrite append-only file: %w", err)
 	}

@@ -201,12 +201,15 @@ func (w *Writer) recovered() {
 	}
 }
 
-// switchAt makes what is appended from now on go to f.
-func (w *Writer) switchAt(f File) int64 {
+// switchAt makes what is appended from now on go to f. replaced: the rewrite began after Suspend. One that didn't, and is
+// overtaken by it, leaves the writer suspended: f stands in the manifest after files of other data.
+func (w *Writer) switchAt(f File, replaced bool) int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	at := w.appended.Load()
-	w.suspended = false
+	if replaced {
+		w.suspended = false
+	}
 	w.switches = append(w.switches, &fileSwitch{at: at, file: f})
 	return at
 }
