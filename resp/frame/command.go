@@ -10,6 +10,8 @@ import (
 type Command struct {
 	Raw  []byte   // as an array of bulks, re-encoded if it came inline
 	Args [][]byte // its arguments, the name first; never empty
+	// Excess is the length of a command beyond Limits.Request, of which nothing is kept: Raw and Args are empty then.
+	Excess int
 }
 
 // NextCommand takes the next command off the buffer. It never reads from the source: false says that Fill is needed
@@ -18,6 +20,7 @@ func (r *Reader) NextCommand(c *Command) (bool, error) {
 	if r.bad != nil {
 		return false, r.bad
 	}
+	c.Excess = 0
 	s := &r.scan
 	for s.left == 0 {
 		if r.start == r.end {
@@ -72,19 +75,30 @@ func (r *Reader) NextCommand(c *Command) (bool, error) {
 			pos, bulk = next, int(n)
 		}
 		end := pos + bulk
+		s.over = s.over || r.limits.Request > 0 && end+2 > r.limits.Request
 		if end+2 > len(b) {
 			break
 		}
 		if b[end] != '\r' || b[end+1] != '\n' {
 			return false, r.fail(&ProtocolError{"expected CRLF after bulk"})
 		}
-		s.spans = append(s.spans, span{pos, end})
+		if !s.over {
+			s.spans = append(s.spans, span{pos, end})
+		}
 		pos, bulk = end+2, -1
 		s.left--
 	}
 	if s.left > 0 {
 		s.pos, s.bulk = pos, bulk
+		if s.over {
+			r.drop()
+		}
 		return r.more()
+	}
+	if s.over {
+		c.Raw, c.Args, c.Excess = nil, c.Args[:0], s.dropped+pos
+		r.consume(pos)
+		return true, nil
 	}
 
 	c.Raw = b[:pos:pos]
@@ -99,6 +113,21 @@ func (r *Reader) NextCommand(c *Command) (bool, error) {
 	c.Args = args
 	r.consume(pos)
 	return true, nil
+}
+
+// drop frees the buffer of what has come of a command that is too long.
+func (r *Reader) drop() {
+	s := &r.scan
+	n := s.pos
+	if s.bulk > 0 {
+		got := min(s.bulk, r.end-r.start-n)
+		s.bulk -= got
+		n += got
+	}
+	r.start += n
+	r.consumed += int64(n)
+	s.dropped += n
+	s.pos = 0
 }
 
 // ReadCommand is NextCommand that fills the buffer until a command is there. At the end of the stream it returns

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -429,4 +430,55 @@ func TestHandOver(t *testing.T) {
 	if string(r.Buffered()) != "rest" {
 		t.Errorf("buffered %q", r.Buffered())
 	}
+}
+
+// A command that is too long is read past without being kept, and what follows is understood.
+func TestExcess(t *testing.T) {
+	long := AppendCommandString(nil, "SET", "k", strings.Repeat("x", 3000))
+	many := AppendCommandString(nil, strings.Fields(strings.Repeat("a ", 500))...)
+	fits := AppendCommandString(nil, "SET", "k", strings.Repeat("y", 900))
+	in := slices.Concat(fits, long, fits, many, many, fits)
+	want := []int{0, len(long), 0, len(many), len(many), 0}
+	for step := 1; step < 700; step += 1 + step/3 {
+		r := NewReader(iotest(in, step))
+		r.SetLimits(Limits{Request: 1000})
+		for i, excess := range want {
+			var c Command
+			if err := r.ReadCommand(&c); err != nil || c.Excess != excess {
+				t.Fatalf("step %d, command %d: %d, %v", step, i, c.Excess, err)
+			}
+			if excess == 0 && !bytes.Equal(c.Raw, fits) || excess > 0 && len(c.Args) > 0 {
+				t.Fatalf("step %d, command %d: %q", step, i, c.Raw)
+			}
+			if len(r.buf) > 8<<10 {
+				t.Fatalf("step %d: a buffer of %d", step, len(r.buf))
+			}
+		}
+		if r.Consumed() != int64(len(in)) {
+			t.Errorf("step %d: %d of %d bytes counted", step, r.Consumed(), len(in))
+		}
+	}
+	r := NewReader(strings.NewReader("*2\r\n$1\r\na\r\n$5000\r\n" + strings.Repeat("x", 5000) + "zz"))
+	r.SetLimits(Limits{Request: 1000})
+	var c Command
+	if err := r.ReadCommand(&c); err == nil || !strings.Contains(err.Error(), "expected CRLF") {
+		t.Error(err)
+	}
+}
+
+// iotest gives at most step bytes at once.
+func iotest(b []byte, step int) io.Reader { return &stepReader{b, step} }
+
+type stepReader struct {
+	b    []byte
+	step int
+}
+
+func (r *stepReader) Read(p []byte) (int, error) {
+	if len(r.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), r.step)], r.b)
+	r.b = r.b[n:]
+	return n, nil
 }

@@ -62,6 +62,9 @@ type Limits struct {
 	Inline int // length of an inline command, or of a line in a reply
 	Bulk   int // length of one argument or bulk reply; a whole frame may be twice as long, or 1 MiB if that is more
 	Args   int // number of arguments of a command
+	// Request is the length of a whole command beyond which it is read past and reported by Command.Excess; zero: no
+	// such limit.
+	Request int
 }
 
 // DefaultLimits and PreAuthLimits are redis-server's limits for clients that are, or are not yet, authenticated.

@@ -43,6 +43,9 @@ type scan struct {
 	spans []span // arguments found
 	stack []int  // elements still to come on each level of a reply
 
+	over    bool // the command is beyond Limits.Request…
+	dropped int  // …and so much of it was dropped
+
 	verbatim bool // the bulk at hand is a verbatim string
 }
 
@@ -169,6 +172,7 @@ func (r *Reader) consume(n int) {
 	r.start += n
 	r.consumed += int64(n)
 	r.scan.pos, r.scan.bulk, r.scan.seen, r.scan.left = 0, -1, 0, 0
+	r.scan.over, r.scan.dropped = false, 0
 }
 
 func (r *Reader) fail(e *ProtocolError) error {

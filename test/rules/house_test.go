@@ -75,12 +75,13 @@ func newHouse(t *testing.T, settings proxy.Settings) *house {
 	var wg sync.WaitGroup
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	for _, name := range []string{"mad", "ams", "iad"} {
-		n := &node{name: name}
-		h.nodes[name] = n
-		if name != "iad" {
-			h.store(ctx, &wg, n)
-		}
-		h.serve(ctx, &wg, n)
+		h.nodes[name] = &node{name: name} // all, before any is looked up
+	}
+	for _, name := range []string{"mad", "ams"} {
+		h.links(ctx, &wg, h.nodes[name])
+	}
+	for _, name := range []string{"mad", "ams", "iad"} {
+		h.serve(ctx, &wg, h.nodes[name])
 	}
 	eventually(t, "the replica is in sync", func() bool { return h.nodes["ams"].replica.State().Phase == psync.Online })
 	eventually(t, "iad reads from ams", func() bool { return h.nodes["iad"].gateway.Status().ReadsFrom == "ams" })
@@ -112,32 +113,37 @@ func (h *house) store(ctx context.Context, wg *sync.WaitGroup, n *node) {
 	h.t.Cleanup(func() { n.engine.Close() })
 }
 
-func (h *house) serve(ctx context.Context, wg *sync.WaitGroup, n *node) {
-	listen := func() net.Listener {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		return ln
+func (h *house) listen() net.Listener {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.t.Fatal(err)
 	}
+	return ln
+}
+
+func (h *house) links(ctx context.Context, wg *sync.WaitGroup, n *node) {
+	h.store(ctx, wg, n)
+	ln := h.listen()
+	n.links = ln.Addr().String()
+	ls := proxy.NewLinkServer(proxy.LinkOptions{
+		Lookup: func(string, string) (proxy.Store, bool) { return n, true },
+		Replicate: func(ctx context.Context, _, _ string, conn net.Conn, r *frame.Reader) error {
+			return n.primary.ServeConn(ctx, conn, r)
+		}})
+	wg.Go(func() { ls.Serve(ctx, ln) })
+}
+
+func (h *house) serve(ctx context.Context, wg *sync.WaitGroup, n *node) {
 	var store proxy.Store
 	if n.engine != nil {
 		store = n
-		ln := listen()
-		n.links = ln.Addr().String()
-		ls := proxy.NewLinkServer(proxy.LinkOptions{
-			Lookup: func(string, string) (proxy.Store, bool) { return n, true },
-			Replicate: func(ctx context.Context, _, _ string, conn net.Conn, r *frame.Reader) error {
-				return n.primary.ServeConn(ctx, conn, r)
-			}})
-		wg.Go(func() { ls.Serve(ctx, ln) })
 	}
 	g, err := proxy.New(proxy.Options{Org: "o", Database: "d", Node: n.name, Region: n.name, Store: store,
 		Mesh: meshOf{h, n.name}, Source: h, StatusEvery: 20 * time.Millisecond, StallTimeout: 2 * time.Second})
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	ln := listen()
+	ln := h.listen()
 	n.gateway, n.addr = g, ln.Addr().String()
 	wg.Go(func() { g.Serve(ctx, ln) })
 	h.t.Cleanup(func() {
