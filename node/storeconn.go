@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"math"
 	"strings"
 
 	"respmesh/resp/command"
@@ -20,12 +21,22 @@ type storeConn struct {
 
 // Do implements proxy.StoreConn.
 func (c *storeConn) Do(ctx context.Context, dst []byte, reqs []command.Request) []byte {
-	for len(reqs) > 0 {
-		n := oneReplyEach(reqs)
-		dst = c.do(ctx, dst, reqs[:n])
-		reqs = reqs[n:]
-	}
+	dst, _ = c.DoWithin(ctx, dst, reqs, math.MaxInt)
 	return dst
+}
+
+// DoWithin is Do that stops after the command by which the replies have become longer than limit.
+func (c *storeConn) DoWithin(ctx context.Context, dst []byte, reqs []command.Request, limit int) (out []byte, done int) {
+	from := len(dst)
+	for done < len(reqs) && len(dst)-from <= limit {
+		n := oneReplyEach(reqs[done:])
+		var did int
+		dst, did = c.do(ctx, dst, reqs[done:done+n], limit-(len(dst)-from))
+		if done += did; did < n {
+			break
+		}
+	}
+	return dst, done
 }
 
 // oneReplyEach is how many of the commands at the beginning get one reply each. Those that subscribe may get several,
@@ -39,7 +50,7 @@ func oneReplyEach(reqs []command.Request) int {
 	return len(reqs)
 }
 
-func (c *storeConn) do(ctx context.Context, dst []byte, reqs []command.Request) []byte {
+func (c *storeConn) do(ctx context.Context, dst []byte, reqs []command.Request, limit int) (out []byte, done int) {
 	s := c.store
 	led, q := s.leads(), s.quorum.Load()
 	if led && q.replicas > 0 && mayWrite(reqs) {
@@ -47,25 +58,26 @@ func (c *storeConn) do(ctx context.Context, dst []byte, reqs []command.Request) 
 	}
 	from := len(dst)
 	_, before := s.log.Position()
-	dst = c.conn.Do(ctx, dst, reqs)
+	dst, done = c.conn.DoWithin(ctx, dst, reqs, limit)
 	if !led {
-		return dst
+		return dst, done
 	}
+	reqs = reqs[:done]
 	_, offset := s.log.Position()
 	wrote := offset != before && mayWrite(reqs)
 	if s.aof != nil {
 		if pos := s.aof.Appended(); pos != s.aof.Committed() && (wrote || s.opts.fsync == aof.Always) {
 			if err := s.aof.Commit(pos); err != nil && wrote {
-				return unacknowledged(dst, from, reqs, err)
+				return unacknowledged(dst, from, reqs, err), done
 			}
 		}
 	}
 	if wrote && (q.replicas > 0 || s.fenced.Load()) {
 		if err := s.awaitSafe(ctx, q, offset); err != nil {
-			return unacknowledged(dst, from, reqs, err)
+			return unacknowledged(dst, from, reqs, err), done
 		}
 	}
-	return dst
+	return dst, done
 }
 
 // unacknowledged takes back the good replies of writes whose effects may be lost: the data has them, and will

@@ -66,9 +66,7 @@ func (s *session) execute(w *work) {
 		s.holdInvalidations()
 	}
 	from := len(w.out)
-	w.out = s.sc.Do(s.ctx, w.out, w.reqs[:n])
-	if s.led && !s.rerouting && !s.tx.here && !s.scOf.State().Primary {
-		s.reroute(w, from, w.reqs[:n])
+	if !s.runBatch(w, n) {
 		return
 	}
 	if len(w.out)-from > bigReplies {
@@ -76,6 +74,40 @@ func (s *session) execute(w *work) {
 	} else if s.batch < maxBatch {
 		s.batch *= 2
 	}
+}
+
+// runBatch executes w.reqs[:n], and has the client take what it can while the replies are long. False: they went elsewhere, or the
+// client is gone.
+func (s *session) runBatch(w *work, n int) bool {
+	within, ok := s.sc.(BoundedConn)
+	for done := 0; done < n; {
+		from, first := len(w.out), done
+		if ok {
+			var did int
+			w.out, did = within.DoWithin(s.ctx, w.out, w.reqs[done:n], bigReplies)
+			done += did
+		}
+		if fenced := s.led && !s.rerouting && !s.tx.here && !s.scOf.State().Primary; fenced || !ok {
+			w.out = s.sc.Do(s.ctx, w.out, w.reqs[done:n])
+			if fenced || s.led && !s.rerouting && !s.tx.here && !s.scOf.State().Primary {
+				s.reroute(w, from, w.reqs[first:n])
+				return false
+			}
+			return true
+		}
+		switch {
+		case done == first:
+			return true // the client or the store is gone
+		case done < n: // and so w.out is long: what comes next needs the room
+			s.batch = max(1, s.batch/8)
+			s.out.deliver(w.out)
+			w.out = w.out[:0]
+			if s.pace(); s.leave {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // executeMute runs one command whose reply nobody wants.
@@ -212,7 +244,9 @@ func (s *session) blockHere(w *work, req *command.Request) {
 	stop := s.watch(cancel)
 	var told atomic.Int32 // 0: no; 1: not to wait any more; 2: with an error
 	s.waits.Store(&waiting{end: func(asError bool) { told.Store(1 + b2i(asError)); cancel() }})
+	again := s.idleSlot()
 	out := s.sc.Do(ctx, nil, []command.Request{held})
+	again()
 	s.waits.Store(nil)
 	gone := stop()
 	cancel()

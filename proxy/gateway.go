@@ -53,6 +53,11 @@ type Gateway struct {
 	monitors  map[*session]struct{}
 	monitored atomic.Int32 // len(monitors)
 	paused    atomic.Pointer[pause]
+	rate      rate
+	slots     slots
+	memory    atomic.Int64  // that clients leave untaken
+	pressed   time.Duration // for so long that has been too much; of follow
+	policed   time.Time
 	draining  atomic.Bool
 	nextID    atomic.Int64
 }
@@ -70,6 +75,7 @@ func New(opt Options) (*Gateway, error) {
 		idle: make(map[string][]*link), failed: make(map[string]time.Time),
 		sessions: make(map[int64]*session), listeners: make(map[net.Listener]struct{}),
 	}
+	g.slots.free.L = &g.slots.mu
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	if opt.Store != nil {
 		g.own.Store(&ownStore{opt.Store})
@@ -137,6 +143,11 @@ func (g *Gateway) accept(conn net.Conn) {
 			conn.Close()
 		})
 		return
+	}
+	if c, ok := conn.(interface {
+		SetKeepAliveConfig(net.KeepAliveConfig) error
+	}); ok && g.opt.KeepAlive > 0 {
+		c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: g.opt.KeepAlive, Interval: max(g.opt.KeepAlive/4, time.Second), Count: 4})
 	}
 	s := newSession(g, g.nextID.Add(1), conn)
 	g.sessions[s.id] = s
@@ -221,6 +232,7 @@ func (g *Gateway) follow() {
 		now := time.Now()
 		v := g.rebuild(topology)
 		g.tend(now)
+		g.police(now, &v.settings, min(followEvery, g.opt.StatusEvery))
 		if now.Sub(asked) >= g.opt.StatusEvery-followEvery/8 {
 			asked = now
 			g.ask(topology, v)

@@ -21,6 +21,7 @@ type Metrics struct {
 	errors       *prometheus.CounterVec
 	bytes        *prometheus.CounterVec
 	auth         *prometheus.CounterVec
+	throttled    *prometheus.CounterVec
 	waits        *prometheus.CounterVec
 	waitSeconds  *prometheus.HistogramVec
 	pending      *prometheus.GaugeVec
@@ -51,6 +52,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		retries:      counter("read_retries_total", "Reads that were tried again on another node."),
 		errors:       counter("errors_total", "Errors made by the node itself.", "kind"),
 		bytes:        counter("client_bytes_total", "Bytes exchanged with clients.", "direction"),
+		throttled:    counter("commands_throttled_total", "Commands that waited because of the database's rate limit."),
 		auth:         counter("auth_failures_total", "Wrong user names or passwords."),
 		waits:        counter("ryw_waits_total", "Reads of a key written through this node that the local copy hadn't applied yet.", "outcome"),
 		waitSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -61,7 +63,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	}
 	var err error
 	for _, c := range []prometheus.Collector{m.commands, m.seconds, m.sessions, m.sessionsAll, m.cut, m.links,
-		m.linkFailures, m.retries, m.errors, m.bytes, m.auth, m.waits, m.waitSeconds, m.pending} {
+		m.linkFailures, m.retries, m.errors, m.bytes, m.auth, m.throttled, m.waits, m.waitSeconds, m.pending} {
 		err = errors.Join(err, reg.Register(c))
 	}
 	if err != nil {
@@ -81,6 +83,9 @@ type meters struct {
 	cutProtocol  prometheus.Counter
 	cutKilled    prometheus.Counter
 	cutFull      prometheus.Counter
+	cutIdle      prometheus.Counter
+	overQuota    prometheus.Counter
+	throttled    prometheus.Counter
 	cutLink      prometheus.Counter
 	linksShared  prometheus.Gauge
 	linksPinned  prometheus.Gauge
@@ -110,6 +115,7 @@ func (m *Metrics) resolve(database, region string) *meters {
 		sessionsAll:  m.sessionsAll.With(base),
 		linkFailures: m.linkFailures.With(base),
 		retries:      m.retries.With(base),
+		throttled:    m.throttled.With(base),
 		authFailures: m.auth.With(base),
 		waitSeconds:  m.waitSeconds.With(base),
 		pending:      m.pending.With(base),
@@ -117,9 +123,11 @@ func (m *Metrics) resolve(database, region string) *meters {
 	v.commands, v.seconds = m.commands.MustCurryWith(base), m.seconds.MustCurryWith(base)
 	cut, links := m.cut.MustCurryWith(base), m.links.MustCurryWith(base)
 	v.cutSlow, v.cutProtocol, v.cutKilled = cut.WithLabelValues("slow"), cut.WithLabelValues("protocol"), cut.WithLabelValues("killed")
+	v.cutIdle = cut.WithLabelValues("idle")
 	v.cutFull, v.cutLink = cut.WithLabelValues("limit"), cut.WithLabelValues("link")
 	v.linksShared, v.linksPinned = links.WithLabelValues("shared"), links.WithLabelValues("pinned")
 	errs, bytes, waits := m.errors.MustCurryWith(base), m.bytes.MustCurryWith(base), m.waits.MustCurryWith(base)
+	v.overQuota = errs.WithLabelValues("daily_limit")
 	v.masterdown, v.unknown = errs.WithLabelValues("masterdown"), errs.WithLabelValues("unknownoutcome")
 	v.bytesIn, v.bytesOut = bytes.WithLabelValues("in"), bytes.WithLabelValues("out")
 	v.waitLocal, v.waitPrimary, v.waitStale = waits.WithLabelValues("local"), waits.WithLabelValues("primary"), waits.WithLabelValues("stale")

@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -47,6 +49,8 @@ type output struct {
 	hold    bool // pushes wait in held, for the confirmation of the SUBSCRIBE at work
 	held    []byte
 	written int64
+	sum     *atomic.Int64 // of all outputs of the gateway; nil: not kept
+	counted int           // of this one in sum
 }
 
 type cutReason string
@@ -57,6 +61,7 @@ const (
 	cutLocal  cutReason = "closed by the node"
 	cutKilled cutReason = "killed"
 	cutUser   cutReason = "user removed"
+	cutIdle   cutReason = "idle for too long"
 )
 
 // keepBuffer is the most that a session keeps for its next replies.
@@ -143,6 +148,7 @@ func (o *output) deliver(p []byte) {
 	}
 	if n < len(p) {
 		o.buf = append(append(o.takeSpare(), p[n:]...), o.buf...)
+		o.countLocked()
 	}
 	o.flushLocked()
 }
@@ -295,6 +301,7 @@ func (o *output) flush() {
 }
 
 func (o *output) keepLocked(p []byte) {
+	o.countLocked()
 	if cap(p) <= keepBuffer && o.spare == nil {
 		o.spare = p[:0]
 	}
@@ -321,10 +328,12 @@ func (o *output) write() {
 		o.buf = o.takeSpare()
 		o.handed = len(p)
 		o.mu.Unlock()
-		n, err := o.conn.Write(p)
+		n, err := o.writeAll(p)
 		o.mu.Lock()
 		o.handed = 0
-		o.written += int64(n)
+		if n < len(p) && err == nil {
+			err = io.ErrShortWrite
+		}
 		o.keepLocked(p)
 		if err != nil {
 			o.cutLocked(cutWrite)
@@ -336,11 +345,33 @@ func (o *output) write() {
 	}
 }
 
+// outPiece is the most that is written at once: a client that takes a long reply slowly makes progress.
+const outPiece = 256 << 10
+
+// writeAll writes without the lock, and notes what was taken.
+func (o *output) writeAll(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = o.conn.Write(p[n:min(len(p), n+outPiece)])
+		n += m
+		o.mu.Lock()
+		o.written += int64(m)
+		o.handed -= m
+		if o.waiting > 0 {
+			o.changed.Broadcast()
+		}
+		o.mu.Unlock()
+	}
+	return n, err
+}
+
 // checkLocked cuts a client that leaves too much untaken. What was added last doesn't count: one reply may be larger.
 func (o *output) checkLocked(added int) {
-	if len(o.buf)+o.handed+o.behind-added > o.limit {
+	if o.sizeLocked()-added > o.limit {
 		o.cutLocked(cutSlow)
+		return
 	}
+	o.countLocked()
 }
 
 func (o *output) cutLocked(reason cutReason) {
@@ -349,6 +380,7 @@ func (o *output) cutLocked(reason cutReason) {
 	}
 	o.closed = true
 	o.buf, o.spare, o.held, o.behind = nil, nil, nil, 0
+	o.countLocked()
 	o.head, o.tail = nil, nil // their links still answer them
 	o.changed.Broadcast()
 	o.conn.Close()

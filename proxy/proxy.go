@@ -139,6 +139,10 @@ type Options struct {
 	SwitchTimeout time.Duration // how long a write that a node refused waits for another to lead; default 3 s
 	LargeCommand  int           // bytes from which a command travels on a connection of its own; default 1 MiB
 	WarmPinned    int           // idle connections kept ready for transactions and blocking commands; default 1
+	MemoryLimit   int           // bytes that all clients together may leave untaken before they are slowed down; default 1 GiB
+	SlowTimeout   time.Duration // a client that takes nothing for so long, while it is waited for, is cut; default 10 s
+	KeepAlive     time.Duration // how long a client's connection may be silent before TCP probes it; default 1 min, negative: never
+	Usage         Usage         // counts the charged commands; nil: nobody
 	SessionWindow int           // forwarded commands in flight per session; default 4096
 }
 
@@ -168,6 +172,9 @@ func (o *Options) setDefaults() error {
 	def(&o.SwitchTimeout, 3*time.Second)
 	def(&o.WarmPinned, 1)
 	def(&o.SessionWindow, 4096)
+	def(&o.MemoryLimit, 1<<30)
+	def(&o.SlowTimeout, 10*time.Second)
+	def(&o.KeepAlive, time.Minute)
 	return nil
 }
 

@@ -205,7 +205,9 @@ func (s *session) exclusive(w *work, req *command.Request, c class, t trait, d d
 	if watch {
 		stop := s.watch(func() { l.close(errClosing) })
 		s.waits.Store(&waiting{end: func(asError bool) { l.unblock(asError) }})
+		again := s.idleSlot()
 		s.settle()
+		again()
 		s.waits.Store(nil)
 		s.leave = stop() || s.leave
 	} else {

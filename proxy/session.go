@@ -37,6 +37,10 @@ type session struct {
 
 	monitors bool // MONITOR
 
+	maxRequest int  // as the reader was told
+	bounded    bool // commands have to be looked at by within
+	slot       bool // holds one of Gateway.slots
+
 	// using is held while the session is at work: while it isn't, SetStore may close sc.
 	using sync.Mutex
 	tied  atomic.Pointer[ownStore] // where the session has what can't be moved; nil: nowhere
@@ -107,6 +111,8 @@ func newSession(g *Gateway, id int64, conn net.Conn) *session {
 	s := &session{g: g, id: id, conn: conn, r: frame.NewReader(conn), proto: 2, batch: firstBatch, since: time.Now(), users: g.users.Load()}
 	s.ctx, s.cancel = context.WithCancel(g.ctx)
 	s.out = newOutput(conn, g.opt.OutputLimit, g.wg.Go, s.wasCut)
+	s.out.sum = &g.memory
+	s.maxRequest = g.view.Load().settings.MaxRequest
 	s.be(s.users.open())
 	s.seenProto.Store(2)
 	s.lastActive.Store(s.since.UnixNano())
@@ -120,6 +126,8 @@ func (s *session) wasCut(reason cutReason) {
 	case cutSlow:
 		s.g.meters.cutSlow.Inc()
 		s.g.log.Warn("client cut: it doesn't read its replies", "client", s.conn.RemoteAddr(), "limit", s.g.opt.OutputLimit)
+	case cutIdle:
+		s.g.meters.cutIdle.Inc()
 	case cutKilled, cutUser:
 		s.g.meters.cutKilled.Inc()
 	}
@@ -136,6 +144,7 @@ func (s *session) rest(d time.Duration) {
 // restUntil is rest, unless ended is closed first.
 func (s *session) restUntil(d time.Duration, ended <-chan struct{}) {
 	s.kick()
+	defer s.idleSlot()()
 	s.using.Unlock()
 	defer s.using.Lock()
 	t := time.NewTimer(d)
@@ -162,9 +171,11 @@ func (s *session) run() {
 			break
 		}
 		w := works.Get().(*work)
+		s.takeSlot()
 		s.using.Lock()
 		s.process(w)
 		s.using.Unlock()
+		s.giveSlot()
 		w.n = 0
 		if cap(w.reqs) <= maxBatch*2 && cap(w.out) <= linkKeep {
 			w.out = w.out[:0]
@@ -207,6 +218,12 @@ func (s *session) process(w *work) {
 	began := time.Now()
 	s.lastActive.Store(began.UnixNano())
 	before := s.r.Consumed()
+	set := &s.g.view.Load().settings
+	if set.MaxRequest != s.maxRequest {
+		s.maxRequest = set.MaxRequest
+		s.applyLimits()
+	}
+	s.bounded = set.limited() || s.g.opt.Usage != nil
 	if users := s.g.users.Load(); users != s.users {
 		s.follow(users)
 	}
@@ -220,6 +237,10 @@ func (s *session) process(w *work) {
 		}
 		if !ok {
 			break
+		}
+		if req.Excess > 0 {
+			s.tooLong(w, req.Excess)
+			continue
 		}
 		req.Spec = command.Lookup(req.Args)
 		last = req.Spec
@@ -241,6 +262,9 @@ func (s *session) commit(w *work) {
 	s.execute(w)
 	if len(w.out) > 0 {
 		s.out.deliver(w.out)
+		if len(w.out) >= bigReplies/4 {
+			s.pace()
+		}
 		w.out = w.out[:0]
 	}
 	if s.track.held {
@@ -284,6 +308,9 @@ func (s *session) handle(w *work, req *command.Request) {
 		return
 	}
 	if s.user != nil && !s.user.free && !s.allowed(w, req, e) {
+		return
+	}
+	if s.bounded && !s.rerouting && !s.within(w, req, e, &s.g.view.Load().settings) {
 		return
 	}
 	if s.g.paused.Load() != nil {

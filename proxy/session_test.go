@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestLocalPrimary(t *testing.T) {
@@ -163,7 +164,7 @@ func TestKillAndLimits(t *testing.T) {
 
 func TestSlowClientIsCut(t *testing.T) {
 	h := newHouse(t, "a")
-	g, addr := h.gateway("a", h.mesh("a"), func(o *Options) { o.OutputLimit = 1 << 20 })
+	g, addr := h.gateway("a", h.mesh("a"), func(o *Options) { o.OutputLimit, o.SlowTimeout = 1<<20, 50*time.Millisecond })
 	c := connect(t, addr)
 	c.conn.Write([]byte(strings.Repeat("BIG 300000\r\n", 200)))
 	eventually(t, "cut", func() bool { return g.Status().Sessions == 0 })

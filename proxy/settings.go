@@ -16,6 +16,13 @@ type Settings struct {
 	Near         time.Duration // remote replicas further away aren't read; 0: no bound
 	MaxLag       time.Duration // replicas that haven't heard the primary for longer aren't read; 0: no bound
 	MaxSessions  int           // default 10000
+	MaxRequest   int           // bytes of a whole command; 0: Options.Limits alone
+	MaxValue     int           // bytes of one argument; 0: no bound
+	// CommandsPerSecond of all sessions of this node; what is more is delayed. 0: no bound.
+	CommandsPerSecond int
+	Concurrency       int           // sessions of this node that are at work at the same time; 0: no bound
+	DailyCommands     int64         // charged commands (see Options.Usage); 0: no bound
+	IdleTimeout       time.Duration // sessions that say nothing for longer are closed; 0: never
 	// ForeignCursors: the primary is of another engine than its replicas, so that SCAN's cursors mean nothing to them.
 	ForeignCursors bool
 }

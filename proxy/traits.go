@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"strings"
+
 	"respmesh/resp/command"
 )
 
@@ -39,6 +41,7 @@ const (
 	traitHello                         //
 	traitNoTx                          // can't be part of a transaction: known to no store (RESPMESH), or it changes how replies come
 	traitAuth                          // its answer may be delayed
+	traitFree                          // isn't charged
 	traitCursor                        // goes on where an earlier one stopped
 	traitScript                        // calls commands that aren't seen here
 	traitOtherDB                       // changes a key of another database index than the session's (MOVE, COPY)
@@ -81,6 +84,10 @@ func newTable() *table {
 		e := &t.entries[s.ID]
 		e.class = classOf(s.Class)
 		e.traits = traitsOf(s)
+		switch name, _, _ := strings.Cut(s.Name, "|"); name {
+		case "auth", "info", "ping", "quit", "command", "hello":
+			e.traits |= traitFree
+		}
 		if f := self[s.Name]; f != nil {
 			e.class, e.self = classLocal, f
 		}

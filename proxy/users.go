@@ -12,7 +12,6 @@ import (
 
 	"respmesh/proxy/acl"
 	"respmesh/resp/command"
-	"respmesh/resp/frame"
 )
 
 // User is somebody who may use the database, besides the default user, whose password is Settings.PasswordHash and who
@@ -146,11 +145,7 @@ func (s *session) follow(a *accounts) {
 func (s *session) be(u *account) {
 	s.user = u
 	s.who.Store(u)
-	if u == nil {
-		s.r.SetLimits(frame.PreAuthLimits)
-	} else {
-		s.r.SetLimits(s.g.opt.Limits)
-	}
+	s.applyLimits()
 }
 
 // login checks a password. Wrong ones are counted, and answered the later the more there were from the same address.
@@ -192,11 +187,7 @@ func (s *session) allowed(w *work, req *command.Request, e *entry) bool {
 			return true
 		}
 	}
-	s.reply(w, frame.AppendError(s.begin(w), text))
-	s.tx.spoil()
-	if s.tx.open && s.tx.here {
-		s.abortHere()
-	}
+	s.refuse(w, text)
 	return false
 }
 

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync/atomic"
 
@@ -57,6 +58,8 @@ type Conn struct {
 	gone   chan struct{}
 	onKill func()
 
+	limit int // of the replies of one DoWithin
+
 	fromStream bool // the primary's replication stream
 	x          call
 }
@@ -111,7 +114,16 @@ func (c *Conn) Quit() bool { return c.quit }
 // a command blocks: then it waits, without the lock, for a key, the command's time-out or ctx. When ctx ends,
 // a blocked command takes nothing, and neither it nor what follows is answered; the same after QUIT.
 func (c *Conn) Do(ctx context.Context, dst []byte, reqs []command.Request) []byte {
-	for len(reqs) > 0 && !c.quit && !c.killed.Load() {
+	dst, _ = c.DoWithin(ctx, dst, reqs, math.MaxInt)
+	return dst
+}
+
+// DoWithin is Do that stops after the command by which the replies have become longer than limit, and tells how many
+// commands it has executed.
+func (c *Conn) DoWithin(ctx context.Context, dst []byte, reqs []command.Request, limit int) (out []byte, done int) {
+	c.limit = limit
+	from := len(dst)
+	for len(reqs) > 0 && !c.quit && !c.killed.Load() && len(dst)-from <= limit {
 		now := reqs
 		if c.e.paused.Load() {
 			n, over := c.postponed(reqs)
@@ -131,6 +143,7 @@ func (c *Conn) Do(ctx context.Context, dst []byte, reqs []command.Request) []byt
 			dst, n, w = c.doExclusive(dst, now)
 		}
 		reqs = reqs[n:]
+		done += n
 		if w != nil {
 			var alive bool
 			if dst, alive = c.wait(ctx, w, dst); !alive {
@@ -138,7 +151,7 @@ func (c *Conn) Do(ctx context.Context, dst []byte, reqs []command.Request) []byt
 			}
 		}
 	}
-	return dst
+	return dst, done
 }
 
 // await waits for a channel to close and tells whether the session goes on.
@@ -231,7 +244,7 @@ func (c *Conn) run(dst []byte, reqs []command.Request) (out []byte, n int, w *wa
 		if c.track != nil && c.track.caching && (x.spec == nil || x.spec.Name != "client|caching") && !c.multi {
 			c.track.caching = false
 		}
-		if x.blocked != nil || c.quit {
+		if x.blocked != nil || c.quit || len(x.out)-len(dst) > c.limit {
 			break
 		}
 	}
