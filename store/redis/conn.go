@@ -85,7 +85,7 @@ func (c *Conn) whole(reqs []command.Request) int {
 		}
 		switch c.e.table.of(reqs[i].Spec) {
 		case plain, quiet, read, blocking, optional:
-		case exec, discard:
+		case execute, discard:
 			if len(reqs[i].Args) == 1 {
 				return i + 1
 			}
@@ -140,7 +140,7 @@ func (c *Conn) afterLoss(ctx context.Context, dst []byte, reqs []command.Request
 		case k == read && !inTx, sent <= 0:
 			dst = c.e.appendDown(dst, 1)
 		default:
-			inTx = k == multi || inTx && k != exec && k != discard
+			inTx = k == multi || inTx && k != execute && k != discard
 			dst = c.e.appendUnknown(dst)
 		}
 		for i := range n {
@@ -212,7 +212,7 @@ func (c *Conn) special(ctx context.Context, dst []byte, reqs []command.Request) 
 		dst, left = c.waitReplicas(ctx, dst, r)
 	case k == aside, c.tx.p == nil && c.tx.db == 0 && (k == blocking || k <= read): // the latter when large
 		dst, left = c.once(ctx, dst, reqs[:1])
-	case k == exec || k == discard || k == unwatch:
+	case k == execute || k == discard || k == unwatch:
 		if c.tx.p == nil {
 			return c.stray(dst, k), 1, false
 		}
@@ -226,7 +226,7 @@ func (c *Conn) special(ctx context.Context, dst []byte, reqs []command.Request) 
 // stray answers what ends a transaction where there is none.
 func (c *Conn) stray(dst []byte, k trait) []byte {
 	switch k {
-	case exec:
+	case execute:
 		return frame.AppendError(dst, "ERR EXEC without MULTI")
 	case discard:
 		return frame.AppendError(dst, "ERR DISCARD without MULTI")

@@ -117,7 +117,7 @@ func (c *Conn) run(reqs []command.Request) (n int, last trait) {
 			open = true
 		case stateful:
 			c.tx.dirty = true
-		case exec, discard, unwatch, selects:
+		case execute, discard, unwatch, selects:
 			return i + 1, k
 		case hello:
 			if open && len(reqs[i].Args) > 1 {
@@ -150,7 +150,7 @@ func (t *tx) openAfter(tab *table, reqs []command.Request) bool {
 		switch tab.of(reqs[i].Spec) {
 		case multi:
 			open = true
-		case exec, discard:
+		case execute, discard:
 			open = false
 		}
 	}
@@ -169,7 +169,7 @@ func (c *Conn) follow(reqs []command.Request, last trait, reply []byte) {
 		}
 	}
 	switch last {
-	case exec:
+	case execute:
 		if t.open && !ended(reply) {
 			t.dirty = true
 		}
@@ -250,10 +250,10 @@ func (c *Conn) lose(dst []byte, reqs []command.Request, sent int64) []byte {
 			continue
 		}
 		switch {
-		case k == exec && t.open && begun:
+		case k == execute && t.open && begun:
 			dst = c.e.appendUnknown(dst)
 			t.open, t.watching = false, false
-		case k == exec && t.open:
+		case k == execute && t.open:
 			dst = frame.AppendError(dst, abortText)
 			t.open, t.watching = false, false
 		case k == discard && t.open:
@@ -279,7 +279,7 @@ func (c *Conn) lose(dst []byte, reqs []command.Request, sent int64) []byte {
 func (c *Conn) inLost(ctx context.Context, dst []byte, r *command.Request, k trait) ([]byte, bool) {
 	t := &c.tx
 	switch {
-	case k == exec && t.open:
+	case k == execute && t.open:
 		*t = tx{db: max(t.db, 0)}
 		return frame.AppendError(dst, abortText), false
 	case k == discard && t.open, k == unwatch && !t.open:
@@ -292,7 +292,7 @@ func (c *Conn) inLost(ctx context.Context, dst []byte, r *command.Request, k tra
 		return frame.AppendError(dst, "ERR MULTI calls can not be nested"), false
 	case t.open, k == watch:
 		return c.e.appendDown(dst, 1), false
-	case k == exec || k == discard:
+	case k == execute || k == discard:
 		return c.stray(dst, k), false
 	}
 	// Between a WATCH that was lost and its MULTI others go on.

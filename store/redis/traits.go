@@ -14,7 +14,7 @@ const (
 	optional              // may wait if it has a BLOCK option
 	waits                 // WAIT: about what this session wrote
 	multi                 // …the rest needs a connection of its own, or is about one
-	exec
+	execute
 	discard
 	watch
 	unwatch
@@ -51,7 +51,7 @@ func traitOf(s *command.Spec) trait {
 	case "multi":
 		return multi
 	case "exec":
-		return exec
+		return execute
 	case "discard":
 		return discard
 	case "watch":
