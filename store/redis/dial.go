@@ -38,6 +38,7 @@ type greeting struct {
 	proto      int
 	readonly   bool // a cluster's replica is to be read
 	info       bool // the server is to say what it is
+	member     bool // of a cluster
 }
 
 // greet brings a new connection into its state. The context's end closes the connection.

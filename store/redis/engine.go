@@ -68,7 +68,7 @@ type State struct {
 type Engine struct {
 	opt    Options
 	target *target
-	table  table
+	table  *table
 	srv    *server
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -81,6 +81,10 @@ type Engine struct {
 	addr    atomic.Pointer[string]
 	relays  atomic.Int32 // replicas in other nodes that follow through here
 	closing sync.Once
+
+	member bool         // of a cluster, where being a replica is nothing special
+	rtt    atomic.Int64 // to the server, as probed: smoothed
+	linked atomic.Bool  // of a member that is a replica: its link to the primary is up
 }
 
 // history is a replication id with how far it has come, as far as is known.
@@ -107,15 +111,20 @@ func Open(ctx context.Context, opt Options) (*Engine, error) {
 	if t.tls != nil && opt.TLS != nil {
 		t.tls, t.sentinelTLS = opt.TLS, opt.TLS
 	}
-	e := &Engine{opt: opt.withDefaults(), target: t, table: *newTable(), kick: make(chan struct{}, 1)}
+	return newEngine(ctx, opt.withDefaults(), t, greeting{info: true}, newTable()), nil
+}
+
+func newEngine(ctx context.Context, opt Options, t *target, g greeting, tab *table) *Engine {
+	e := &Engine{opt: opt, target: t, table: tab, kick: make(chan struct{}, 1), member: g.member}
+	g.user, g.pass = t.user, t.pass
 	e.hist.Store(&history{})
 	e.state.Store(&State{Reason: "not connected to " + Redact(opt.URL) + " yet"})
 	first := t.addrs[0]
 	e.addr.Store(&first)
 	ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	e.srv = newServer(ctx, &e.opt, greeting{user: t.user, pass: t.pass, info: true}, e.dial, e.learn)
+	e.srv = newServer(ctx, &e.opt, g, e.dial, e.learn)
 	e.wg.Go(func() { e.watch(ctx) })
-	return e, nil
+	return e
 }
 
 // Close ends all connections. Sessions that still ask are answered with errors.
@@ -156,7 +165,8 @@ func (e *Engine) dial(ctx context.Context) (net.Conn, error) {
 func (e *Engine) learn(in info) (moved func(int64), err error) {
 	now := time.Now()
 	e.heard.Store(now.UnixNano())
-	if in.replica() {
+	e.linked.Store(in["master_link_status"] == "up")
+	if in.replica() && !e.member {
 		if e.target.master != "" { // it wasn't told yet that it is the primary, or it isn't any more
 			return nil, fmt.Errorf("%s: %w", e.Addr(), ErrReplica)
 		}
@@ -164,7 +174,7 @@ func (e *Engine) learn(in info) (moved func(int64), err error) {
 			e.Addr(), in["master_host"], in["master_port"])})
 		return nil, nil
 	}
-	e.publish(State{Primary: true, Usable: true})
+	e.publish(State{Primary: !in.replica(), Usable: true})
 	id, offset := in.history()
 	h := e.hist.Load()
 	for h.id != id {
@@ -301,7 +311,13 @@ func (e *Engine) probe(ctx context.Context, p *pipe) error {
 			return err
 		}
 	}
+	began := time.Now()
 	f, err := ask(ctx, p, "INFO", "replication")
+	if old, now := e.rtt.Load(), int64(time.Since(began)); err == nil && old > 0 {
+		e.rtt.Store((7*old + now) / 8)
+	} else if err == nil {
+		e.rtt.Store(now)
+	}
 	if err != nil {
 		return fmt.Errorf("%s doesn't answer: %w", e.Addr(), err)
 	}

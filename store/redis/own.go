@@ -56,7 +56,7 @@ func (c *Conn) alone(ctx context.Context, dst []byte, reqs []command.Request) (o
 	n, last := c.run(reqs)
 	patient := !c.tx.open && (last == blocking || last == waits)
 	c.tx.p.patient.Store(patient)
-	open := c.tx.openAfter(&c.e.table, reqs[:n])
+	open := c.tx.openAfter(c.e.table, reqs[:n])
 	changes := !open && c.e.table.changes(reqs[:n])
 	out, err := c.exchange(ctx, c.tx.p, dst, reqs[:n], changes)
 	if errors.Is(err, errNotSent) && fresh { // it was warm, and lost while it waited
