@@ -129,6 +129,7 @@ func (s *session) openStore(v *view) {
 	}
 	if s.sc == nil {
 		s.sc, s.scOf = v.store.NewConn(s.out.push), v.store
+		whenLost(s.sc, func() { s.out.cut(cutLocal) })
 		s.scProto, s.scDB = 2, 0
 	}
 	if s.scProto != s.proto {

@@ -44,6 +44,7 @@ type tiny struct {
 	block     chan struct{} // while set, commands named in blockOn wait for it
 	blockOn   string
 	onTracked func(string) // a GET has been remembered; its reply isn't out
+	lost      []func()     // of the connections
 }
 
 func newTiny(primary bool) *tiny {
@@ -175,6 +176,24 @@ func (t *tiny) count(name string) int {
 }
 
 func (t *tiny) NewConn(push func([]byte)) StoreConn { return &tinyConn{t: t, push: push, proto: 2} }
+
+// OnLost implements Losable.
+func (c *tinyConn) OnLost(f func()) {
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	c.t.lost = append(c.t.lost, f)
+}
+
+// lose takes away what the connections to the store had.
+func (t *tiny) lose() {
+	t.mu.Lock()
+	lost := t.lost
+	t.lost = nil
+	t.mu.Unlock()
+	for _, f := range lost {
+		f()
+	}
+}
 
 type tinyConn struct {
 	t       *tiny

@@ -181,6 +181,7 @@ func (l *served) link(protoArg, dbArg, mode string) {
 		push = l.out.push
 	}
 	l.sc = l.store.NewConn(push)
+	whenLost(l.sc, l.cancel)
 	defer l.sc.Close()
 	prepare(l.ctx, l.sc, proto, db)
 	role := "replica"

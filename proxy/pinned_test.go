@@ -304,3 +304,16 @@ func TestCloseIsBounded(t *testing.T) {
 	c.closed()
 	wg.Wait()
 }
+
+// What a store's connection can't bring back ends the sessions that had it, here and over a link.
+func TestLostStoreConnection(t *testing.T) {
+	h := newHouse(t, "a")
+	_, here := h.gateway("a", h.mesh("a"), nil)
+	_, there := h.gateway("c", h.mesh("c"), nil)
+	c, far := connect(t, here), connect(t, there)
+	c.want("SUBSCRIBE news", "[subscribe news 1]")
+	far.want("SUBSCRIBE news", "[subscribe news 1]")
+	h.stores["a"].lose()
+	c.closed()
+	far.closed()
+}

@@ -66,6 +66,20 @@ type StoreConn interface {
 	Close() error
 }
 
+// Losable is what a StoreConn may be as well, if it depends on something that can be lost: f is called, from any
+// goroutine, when what the session had there can't be brought back, such as its subscriptions. The client is told by the
+// end of its connection.
+type Losable interface {
+	OnLost(f func())
+}
+
+// whenLost has f called when the connection has lost what can't be brought back.
+func whenLost(sc StoreConn, f func()) {
+	if l, ok := sc.(Losable); ok {
+		l.OnLost(f)
+	}
+}
+
 // StoreState says what a store may be asked.
 type StoreState struct {
 	Primary bool
