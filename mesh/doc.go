@@ -3,8 +3,9 @@
 //
 // A [Device] is one WireGuard device with one UDP socket (golang.zx2c4.com/wireguard).
 // Below it lies a tunnel: either a userspace TCP/IP stack (gVisor netstack, needs
-// no privilege, made by [New]) or a kernel TUN ([NewTUN], needs root). Both carry
-// IPv6 only, at MTU 1280, which every path carries.
+// no privilege) or a kernel TUN (needs root); [Open] picks one, and [NewTUN] puts
+// all programs of a host on the mesh. All carry IPv6 only, at MTU 1280, which
+// every path carries.
 //
 // WireGuard checks only the inner source address of a packet: a key of one
 // organisation could reach a listener of another. So every Device has a [Filter]
