@@ -31,7 +31,7 @@ func Diff(before, after *Topology) []string {
 		return []field{{"rules", u.Rules}, {"password", secret(u.PasswordHash)}}
 	})
 	compare(&l, before.Peers, after.Peers, func(p Peer) string { return "peer " + p.Org + "/" + p.Name }, func(p Peer) []field {
-		return []field{{"region", p.Region}, {"key", p.Key}, {"address", p.Addr.String()}}
+		return []field{{"region", p.Region}, {"key", p.Key}, {"address", p.Addr.String()}, {"roaming", yes(p.Roaming)}}
 	})
 	compare(&l, before.Tokens, after.Tokens, func(k Token) string { return "token " + k.ID }, func(k Token) []field {
 		return []field{{"name", k.Name}, {"scope", string(k.Scope)}, {"org", k.Org}, {"region", k.Region}, {"expires", at3339(k.Expires)},

@@ -179,6 +179,16 @@ func TestLookups(t *testing.T) {
 	if len(top.PeersOf("personal")) != 1 || len(top.PeersOf("acme")) != 0 || len(top.PeersIn("nrt")) != 1 || len(top.PeersIn("mad")) != 0 {
 		t.Error("peers are listed wrongly")
 	}
+	roaming, err := top.Change(func(d *Draft) error {
+		d.State.Peers[0].Roaming = true
+		return nil
+	})
+	if err != nil || len(roaming.PeersIn("nrt")) != 1 || len(roaming.PeersIn("mad")) != 1 {
+		t.Errorf("a roaming peer is accepted in nrt %v, mad %v (%v)", roaming.PeersIn("nrt"), roaming.PeersIn("mad"), err)
+	}
+	if what := Diff(top, roaming); len(what) != 1 || what[0] != "peer personal/laptop: roaming none → yes" {
+		t.Errorf("%q", what)
+	}
 	if a, ok := top.RegionalAddress(db, "nrt"); !ok || a != org.RegionalService(23, 1) {
 		t.Error(a)
 	}

@@ -147,6 +147,8 @@ type Peer struct {
 	Region string     `json:"region"` // where it is attached
 	Key    string     `json:"key"`    // WireGuard public key, base64
 	Addr   netip.Addr `json:"addr"`   // its only allowed IP, as a /128
+	// Roaming peers, such as sidecars, are accepted by the nodes of all regions: they choose their node themselves.
+	Roaming bool `json:"roaming,omitempty"`
 }
 
 // State is all that the control plane keeps.

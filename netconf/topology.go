@@ -272,11 +272,11 @@ func (t *Topology) PeersOf(org string) []Peer {
 	return t.Peers[lo:hi:hi]
 }
 
-// PeersIn lists the peers attached in a region, by org and name.
+// PeersIn lists the peers that the nodes of a region accept: those attached there and those that roam, by org and name.
 func (t *Topology) PeersIn(region string) []Peer {
 	var in []Peer
 	for _, p := range t.Peers {
-		if p.Region == region {
+		if p.Region == region || p.Roaming {
 			in = append(in, p)
 		}
 	}

@@ -189,6 +189,11 @@ func (c *Client) Peers(ctx context.Context, org string) ([]Peer, error) {
 	return l.Peers, err
 }
 
+// Peer gives one, with the nodes that accept it.
+func (c *Client) Peer(ctx context.Context, org, peer string) (PeerConfig, error) {
+	return get[PeerConfig](ctx, c, "/v1/orgs/"+esc(org)+"/peers/"+esc(peer), nil)
+}
+
 // CreatePeer adds a peer.
 func (c *Client) CreatePeer(ctx context.Context, org string, in PeerRequest) (PeerConfig, error) {
 	return post[PeerConfig](ctx, c, "/v1/orgs/"+esc(org)+"/peers", in)

@@ -13,7 +13,7 @@ const (
 )
 
 func peerOf(p netconf.Peer) Peer {
-	return Peer{Org: p.Org, Name: p.Name, Region: p.Region, PublicKey: p.Key, Address: p.Addr.String()}
+	return Peer{Org: p.Org, Name: p.Name, Region: p.Region, PublicKey: p.Key, Address: p.Addr.String(), Roaming: p.Roaming}
 }
 
 func peerConfig(t *netconf.Topology, o netconf.Org, p netconf.Peer) PeerConfig {
@@ -25,12 +25,29 @@ func peerConfig(t *netconf.Topology, o netconf.Org, p netconf.Peer) PeerConfig {
 		Keepalive:  peerKeepalive,
 		MTU:        peerMTU,
 	}
-	for _, n := range t.NodesIn(p.Region) {
-		if !n.Draining {
-			cfg.Nodes = append(cfg.Nodes, PeerNode{Name: n.Name, PublicKey: n.Key, Endpoint: n.Endpoint})
+	nodes := t.NodesIn(p.Region)
+	if p.Roaming {
+		nodes = t.Nodes
+	}
+	for _, n := range nodes {
+		// What roams has sessions on nodes that drain, and has to know that they do.
+		if !n.Draining || p.Roaming {
+			cfg.Nodes = append(cfg.Nodes, PeerNode{Name: n.Name, Region: n.Region, PublicKey: n.Key, Endpoint: n.Endpoint, Draining: n.Draining})
 		}
 	}
 	return cfg
+}
+
+func getPeer(c *call) (any, error) {
+	o, err := c.org()
+	if err != nil {
+		return nil, err
+	}
+	p, ok := c.topo.Peer(o.Name, c.PathValue("peer"))
+	if !ok {
+		return nil, noPeer(o.Name, c.PathValue("peer"))
+	}
+	return peerConfig(c.topo, o, p), nil
 }
 
 func listPeers(c *call) (any, error) {
@@ -59,7 +76,7 @@ func createPeer(c *call) (any, error) {
 		if err := roomForPeer(d, o.Name); err != nil {
 			return err
 		}
-		made, err = d.AddPeer(netconf.Peer{Org: o.Name, Name: in.Name, Region: in.Region, Key: in.PublicKey})
+		made, err = d.AddPeer(netconf.Peer{Org: o.Name, Name: in.Name, Region: in.Region, Key: in.PublicKey, Roaming: in.Roaming})
 		return err
 	})
 	if err != nil {

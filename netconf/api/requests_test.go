@@ -85,6 +85,7 @@ func TestBadRequests(t *testing.T) {
 
 		{"POST", "/v1/orgs/acme/peers", `{"name":"p","region":"ams","public_key":"x"}`, 400, "want the base64 form of 32 bytes"},
 		{"POST", "/v1/orgs/acme/peers", `{"name":"p","region":"ams","public_key":"` + wgKey("mad") + `"}`, 409, "its key already exists: it is that of"},
+		{"GET", "/v1/orgs/acme/peers/p", "", 404, "peer acme/p isn't there"},
 		{"DELETE", "/v1/orgs/acme/peers/p", "", 404, "peer acme/p isn't there"},
 		{"POST", "/v1/orgs/acme/peers/p/reset", `{"public_key":"` + wgKey("x") + `"}`, 404, "peer acme/p isn't there"},
 

@@ -90,6 +90,7 @@ func routes() []route {
 
 		{method: get, path: peers, access: accessRead, handle: listPeers, out: Peers{}, doc: "List the peers of an org"},
 		{method: post, path: peers, access: accessWrite, handle: createPeer, in: PeerRequest{}, out: PeerConfig{}, created: true, doc: "Add a peer"},
+		{method: get, path: peers + "/{peer}", access: accessRead, handle: getPeer, out: PeerConfig{}, doc: "Get a peer, with the nodes that accept it"},
 		{method: del, path: peers + "/{peer}", access: accessWrite, handle: deletePeer, doc: "Remove a peer; its connections end"},
 		{method: post, path: peers + "/{peer}/reset", access: accessWrite, handle: resetPeer, in: PeerKeyRequest{}, out: PeerConfig{}, doc: "Give a peer another key"},
 

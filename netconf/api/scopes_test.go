@@ -105,6 +105,7 @@ PUT    /v1/orgs/acme/databases/demo/users/u         -++-----
 DELETE /v1/orgs/acme/databases/demo/users/u         -++-----
 GET    /v1/orgs/acme/peers                          -++-++--
 POST   /v1/orgs/acme/peers                          -++-----
+GET    /v1/orgs/acme/peers/p                        -++-++--
 DELETE /v1/orgs/acme/peers/p                        -++-----
 POST   /v1/orgs/acme/peers/p/reset                  -++-----
 GET    /v1/tokens                                   -+++----
@@ -205,6 +206,8 @@ func TestEveryRoute(t *testing.T) {
 		{"POST", "/v1/orgs/acme/peers", `{"name":"laptop","region":"ams","public_key":"` + wgKey("p1") + `"}`, `"endpoint":"192.0.2.1:51820"`},
 		{"POST", "/v1/orgs/acme/peers/laptop/reset", `{"public_key":"` + wgKey("p2") + `"}`, wgKey("p2")},
 		{"GET", "/v1/orgs/acme/peers", "", `"region":"ams"`},
+		{"GET", "/v1/orgs/acme/peers/laptop", "", `"endpoint":"192.0.2.1:51820"`},
+		{"POST", "/v1/orgs/acme/peers", `{"name":"sidecar","region":"ams","roaming":true,"public_key":"` + wgKey("p3") + `"}`, `"name":"nrt-1","region":"nrt"`},
 		{"DELETE", "/v1/orgs/acme/peers/laptop", "", ""},
 		{"POST", "/v1/tokens", `{"scope":"read-only","name":"dashboard","ttl":"24h"}`, `"secret":"rm_`},
 		{"GET", "/v1/tokens", "", `"name":"dashboard"`},

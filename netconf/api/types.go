@@ -288,6 +288,7 @@ type Peer struct {
 	Region    string `json:"region"`
 	PublicKey string `json:"public_key" doc:"WireGuard"`
 	Address   string `json:"address"`
+	Roaming   bool   `json:"roaming" doc:"the nodes of all regions accept it"`
 }
 
 // PeerRequest adds a peer. The private key stays with the peer.
@@ -295,6 +296,7 @@ type PeerRequest struct {
 	Name      string `json:"name"`
 	Region    string `json:"region" doc:"where it is attached"`
 	PublicKey string `json:"public_key" doc:"WireGuard, base64"`
+	Roaming   bool   `json:"roaming,omitempty" doc:"have the nodes of all regions accept it, as a sidecar needs"`
 }
 
 // PeerKeyRequest gives a peer another key; name and address stay.
@@ -307,7 +309,7 @@ type PeerConfig struct {
 	Peer       Peer       `json:"peer"`
 	DNS        string     `json:"dns" doc:"the org's resolver"`
 	AllowedIPs []string   `json:"allowed_ips"`
-	Nodes      []PeerNode `json:"nodes" doc:"the nodes of its region; take one"`
+	Nodes      []PeerNode `json:"nodes" doc:"the nodes that accept it; take one"`
 	Keepalive  int        `json:"persistent_keepalive" doc:"seconds"`
 	MTU        int        `json:"mtu"`
 }
@@ -315,8 +317,10 @@ type PeerConfig struct {
 // PeerNode is a node that a peer may attach to.
 type PeerNode struct {
 	Name      string `json:"name"`
+	Region    string `json:"region"`
 	PublicKey string `json:"public_key"`
 	Endpoint  string `json:"endpoint,omitempty" doc:"host:port"`
+	Draining  bool   `json:"draining,omitempty" doc:"takes no new sessions; only a roaming peer sees such nodes"`
 }
 
 // Audit is a page of the audit log, newest first.
