@@ -139,13 +139,22 @@ func (db *database) apply(ctx context.Context, t *netconf.Topology, conf netconf
 	return nil
 }
 
-// listen opens the service address on the mesh, and adds the node's local listeners.
+// listen opens the service address and the region's own on the mesh, and adds the node's local listeners.
 func (db *database) listen() ([]net.Listener, error) {
 	service, err := db.node.device.ListenTCP(netip.AddrPortFrom(db.conf.Address, redisPort))
 	if err != nil {
 		return nil, fmt.Errorf("service address: %w", err)
 	}
 	listeners := []net.Listener{service, db.streams}
+	topology, _ := db.node.source.Current()
+	if addr, ok := topology.RegionalAddress(db.conf, db.node.opts.Region); ok {
+		regional, err := db.node.device.ListenTCP(netip.AddrPortFrom(addr, redisPort))
+		if err != nil {
+			closeAll(listeners)
+			return nil, fmt.Errorf("regional address: %w", err)
+		}
+		listeners = append(listeners, regional)
+	}
 	if db.node.opts.Local != nil {
 		listeners = append(listeners, db.node.opts.Local(db.conf)...)
 	}

@@ -7,6 +7,7 @@
 //	infrastructure address, TCP 7379   links of other nodes' gateways, PSYNC, state (proxy's link protocol)
 //	infrastructure address, UDP 7380   round-trip probes
 //	each service address, TCP 6379     Redis clients among the org's peers
+//	each regional address, TCP 6379    the same, for peers that roam: they choose the region
 //	each org's resolver, port 53       DNS, by UDP and TCP
 //
 // [Dev] runs several nodes in one process, with a WAN between them.
@@ -225,6 +226,9 @@ func (n *Node) wanted(t *netconf.Topology) (mesh.FilterRules, []netip.Addr, []me
 	}
 	for _, db := range t.Databases {
 		addrs = append(addrs, db.Address)
+		if regional, ok := t.RegionalAddress(db, n.opts.Region); ok {
+			addrs = append(addrs, regional)
+		}
 	}
 	var peers []mesh.Peer
 	for _, other := range t.Nodes {
@@ -248,7 +252,7 @@ func (n *Node) wanted(t *netconf.Topology) (mesh.FilterRules, []netip.Addr, []me
 			n.log.Error("peer left out of the mesh", "org", p.Org, "peer", p.Name, "err", err)
 			continue
 		}
-		// A peer calls its node: the node can't know where it is, and so doesn't keep the path alive from its side.
+		// A peer calls its node, and one that roams each of them: the node can't know where it is, and so doesn't keep the path alive from its side.
 		peers = append(peers, mesh.Peer{PublicKey: key, AllowedIPs: hostRoutes(p.Addr), Keepalive: -1})
 	}
 	return rules, addrs, peers
