@@ -195,19 +195,21 @@ func TestPeersAreChecked(t *testing.T) {
 	ip := []netip.Prefix{netip.PrefixFrom(addr(orgA, 1), 128)}
 	must(t, d.SetPeers([]Peer{{PublicKey: k1, AllowedIPs: ip}}))
 	for name, peers := range map[string][]Peer{
-		"theft":         {{PublicKey: k1, AllowedIPs: ip}, {PublicKey: k2, AllowedIPs: ip}},
-		"overlap":       {{PublicKey: k1, AllowedIPs: ip}, {PublicKey: k2, AllowedIPs: []netip.Prefix{orgA}}},
-		"no key":        {{AllowedIPs: ip}},
-		"own key":       {{PublicKey: d.PublicKey()}},
-		"twice":         {{PublicKey: k1}, {PublicKey: k1}},
-		"IPv4":          {{PublicKey: k1, AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}},
-		"no such port":  {{PublicKey: k1, Endpoint: netip.MustParseAddrPort("127.0.0.1:0")}},
-		"no host":       {{PublicKey: k1, Host: ":51820"}},
-		"no port":       {{PublicKey: k1, Host: "mad.example.org"}},
-		"a wrong port":  {{PublicKey: k1, Host: "mad.example.org:65536"}},
-		"two endpoints": {{PublicKey: k1, Host: "mad.example.org:1", Endpoint: netip.MustParseAddrPort("127.0.0.1:1")}},
-		"a long name":   {{PublicKey: k1, Host: strings.Repeat("x", 254) + ":1"}},
-		"eternal sleep": {{PublicKey: k1, Keepalive: 100 * time.Hour}},
+		"theft":            {{PublicKey: k1, AllowedIPs: ip}, {PublicKey: k2, AllowedIPs: ip}},
+		"overlap":          {{PublicKey: k1, AllowedIPs: ip}, {PublicKey: k2, AllowedIPs: []netip.Prefix{orgA}}},
+		"no key":           {{AllowedIPs: ip}},
+		"own key":          {{PublicKey: d.PublicKey()}},
+		"twice":            {{PublicKey: k1}, {PublicKey: k1}},
+		"IPv4":             {{PublicKey: k1, AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}},
+		"no such port":     {{PublicKey: k1, Endpoint: netip.MustParseAddrPort("127.0.0.1:0")}},
+		"no host":          {{PublicKey: k1, Host: ":51820"}},
+		"no port":          {{PublicKey: k1, Host: "mad.example.org"}},
+		"a wrong port":     {{PublicKey: k1, Host: "mad.example.org:65536"}},
+		"two endpoints":    {{PublicKey: k1, Host: "mad.example.org:1", Endpoint: netip.MustParseAddrPort("127.0.0.1:1")}},
+		"a long name":      {{PublicKey: k1, Host: strings.Repeat("x", 254) + ":1"}},
+		"a smuggled line":  {{PublicKey: k1, Host: "[fe80::1%x\nremove=true]:1"}},
+		"a line in a zone": {{PublicKey: k1, Endpoint: netip.AddrPortFrom(netip.MustParseAddr("fe80::1").WithZone("x\ny"), 1)}},
+		"eternal sleep":    {{PublicKey: k1, Keepalive: 100 * time.Hour}},
 	} {
 		if err := d.SetPeers(peers); !errors.Is(err, ErrPeers) {
 			t.Errorf("%s: %v", name, err)

@@ -49,6 +49,10 @@ func (p Peer) normalize() (Peer, error) {
 			p.Endpoint, p.Host = netip.AddrPortFrom(a, port), ""
 		}
 	}
+	if strings.ContainsFunc(p.Endpoint.Addr().Zone(), func(r rune) bool { return r <= ' ' || r > '~' }) {
+		// It is written into a protocol of lines.
+		return p, fmt.Errorf("%w: peer %s: bad endpoint: zone %q", ErrPeers, p.PublicKey, p.Endpoint.Addr().Zone())
+	}
 	switch {
 	case p.Keepalive == 0:
 		p.Keepalive = DefaultKeepalive
