@@ -31,6 +31,8 @@ type call struct {
 	all     bool         // …or: every key
 	replace []byte       // answered instead of the reply
 	tap     func([]byte) // sees the reply before the client does
+	cmd     int          // idOf its command
+	head    []byte       // the beginning of a command that isn't a read, for the slow log
 	class   class
 	route   routeKind
 	started time.Time
@@ -49,8 +51,9 @@ func newCall() *call { return calls.Get().(*call) }
 
 // free returns the call to the pool, without what is too big to keep.
 func (c *call) free() {
-	raw, reply, after, keys := c.raw, c.reply, c.after, c.keys
+	raw, reply, after, keys, head := c.raw, c.reply, c.after, c.keys, c.head
 	*c = call{}
+	c.head = head[:0]
 	const keep = 4 << 10
 	if cap(raw) <= keep {
 		c.raw = raw[:0]

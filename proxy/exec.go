@@ -81,7 +81,7 @@ func (s *session) execute(w *work) {
 func (s *session) runBatch(w *work, n int) bool {
 	within, ok := s.sc.(BoundedConn)
 	for done := 0; done < n; {
-		from, first := len(w.out), done
+		from, first, began := len(w.out), done, time.Now()
 		if ok {
 			var did int
 			w.out, did = within.DoWithin(s.ctx, w.out, w.reqs[done:n], bigReplies)
@@ -89,11 +89,20 @@ func (s *session) runBatch(w *work, n int) bool {
 		}
 		if fenced := s.led && !s.rerouting && !s.tx.here && !s.scOf.State().Primary; fenced || !ok {
 			w.out = s.sc.Do(s.ctx, w.out, w.reqs[done:n])
+			if took := time.Since(began); took > s.g.opt.SlowerThan {
+				s.slowBatch(w.reqs[first:n], took)
+			}
 			if fenced || s.led && !s.rerouting && !s.tx.here && !s.scOf.State().Primary {
 				s.reroute(w, from, w.reqs[first:n])
 				return false
 			}
 			return true
+		}
+		if took := time.Since(began); took > s.g.opt.SlowerThan {
+			s.slowBatch(w.reqs[first:done], took)
+		}
+		if done > first && len(w.out)-from >= s.g.opt.BigValue { // by the last, or it would have stopped before
+			s.g.bigValue(w.reqs[done-1].Args, w.reqs[done-1].Spec, len(w.out)-from, "out")
 		}
 		switch {
 		case done == first:

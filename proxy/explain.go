@@ -46,10 +46,6 @@ func (g *Gateway) explain(req command.Request, s sessionView) Explanation {
 
 // explain is RESPMESH EXPLAIN command args…, for the session that asks.
 func explain(s *session, w *work, args [][]byte) {
-	if len(args) < 3 || !equalFold(args[1], "explain") {
-		w.error("ERR expected RESPMESH EXPLAIN command args…")
-		return
-	}
 	req := command.Request{Spec: command.Lookup(args[2:]), Command: frame.Command{Args: args[2:]}}
 	x := s.g.explain(req, sessionView{mode: s.mode, pinned: s.tx.pin.live()})
 	w.out = frame.AppendMap(w.out, 6, s.proto)

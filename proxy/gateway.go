@@ -53,6 +53,9 @@ type Gateway struct {
 	monitors  map[*session]struct{}
 	monitored atomic.Int32 // len(monitors)
 	paused    atomic.Pointer[pause]
+	slow      slowlog
+	hot       hotkeys
+	bigTold   atomic.Int64 // unix nano
 	rate      rate
 	slots     slots
 	memory    atomic.Int64  // that clients leave untaken
@@ -194,6 +197,7 @@ func (g *Gateway) Close(ctx context.Context) error {
 	g.linkMu.Unlock()
 	<-drained
 	g.wg.Wait()
+	g.meters.metrics.latency.remove(g.meters.latency)
 	return err
 }
 

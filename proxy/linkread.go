@@ -158,7 +158,16 @@ func (l *link) answer(c *call, raw []byte) {
 	}
 	l.g.remember(l, c)
 	if c.class < classCount && c.out != nil {
-		l.g.meters.cell(c.class, c.route).seconds.Observe(l.now.Sub(c.started).Seconds())
+		took := l.now.Sub(c.started)
+		l.g.meters.latency.of(c.cmd, c.route).observe(took, 1)
+		if took > l.g.opt.SlowerThan && !c.blocks {
+			if rtt, _ := l.g.opt.Mesh.RTT(l.remote.node); took-rtt > l.g.opt.SlowerThan {
+				l.g.slowCall(c, l.now, took)
+			}
+		}
+		if len(raw) >= l.g.opt.BigValue {
+			l.g.bigValue(nil, nil, len(raw), "out")
+		}
 	}
 	if c.tap != nil {
 		c.tap(raw)

@@ -25,6 +25,9 @@ func selfFuncs() map[string]selfFunc {
 	for _, name := range []string{"", "|count", "|docs", "|getkeys", "|getkeysandflags", "|help", "|info", "|list"} {
 		m["command"+name] = func(s *session, w *work, args [][]byte) { w.out = command.AppendAnswer(w.out, args, s.proto) }
 	}
+	for _, name := range []string{"slowlog", "slowlog|get", "slowlog|len", "slowlog|reset", "slowlog|help"} {
+		m[name] = slowlogCommand
+	}
 	for _, name := range []string{"whoami", "users", "list", "getuser", "cat", "dryrun", "genpass", "help"} {
 		m["acl|"+name] = aclCommand
 	}

@@ -11,7 +11,7 @@ import (
 // Metrics are the gateways' metrics. Several gateways share one: each adds its own labels.
 type Metrics struct {
 	commands     *prometheus.CounterVec
-	seconds      *prometheus.HistogramVec
+	latency      *latencyCollector
 	sessions     *prometheus.GaugeVec
 	sessionsAll  *prometheus.CounterVec
 	cut          *prometheus.CounterVec
@@ -22,6 +22,7 @@ type Metrics struct {
 	bytes        *prometheus.CounterVec
 	auth         *prometheus.CounterVec
 	throttled    *prometheus.CounterVec
+	bigValues    *prometheus.CounterVec
 	waits        *prometheus.CounterVec
 	waitSeconds  *prometheus.HistogramVec
 	pending      *prometheus.GaugeVec
@@ -38,12 +39,8 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "respmesh", Name: name, Help: help}, with(labels...))
 	}
 	m := &Metrics{
-		commands: counter("commands_total", "Commands by class and by the route they took.", "class", "route"),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: "respmesh", Name: "command_seconds",
-			Help:    "Time from parsing to the reply: one sample per local batch, one per forwarded command.",
-			Buckets: prometheus.ExponentialBuckets(16e-6, 2, 18),
-		}, with("class", "route")),
+		commands:     counter("commands_total", "Commands by class and by the route they took.", "class", "route"),
+		latency:      newLatencyCollector(),
 		sessions:     gauge("sessions", "Client connections open now."),
 		sessionsAll:  counter("sessions_opened_total", "Client connections accepted."),
 		cut:          counter("sessions_cut_total", "Client connections that were closed by the node.", "reason"),
@@ -52,6 +49,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		retries:      counter("read_retries_total", "Reads that were tried again on another node."),
 		errors:       counter("errors_total", "Errors made by the node itself.", "kind"),
 		bytes:        counter("client_bytes_total", "Bytes exchanged with clients.", "direction"),
+		bigValues:    counter("big_values_total", "Requests and replies that are so long that others wait for them."),
 		throttled:    counter("commands_throttled_total", "Commands that waited because of the database's rate limit."),
 		auth:         counter("auth_failures_total", "Wrong user names or passwords."),
 		waits:        counter("ryw_waits_total", "Reads of a key written through this node that the local copy hadn't applied yet.", "outcome"),
@@ -62,7 +60,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		pending: gauge("ryw_pending_keys", "Keys remembered for read-your-writes."),
 	}
 	var err error
-	for _, c := range []prometheus.Collector{m.commands, m.seconds, m.sessions, m.sessionsAll, m.cut, m.links,
+	for _, c := range []prometheus.Collector{m.commands, m.latency, m.bigValues, m.sessions, m.sessionsAll, m.cut, m.links,
 		m.linkFailures, m.retries, m.errors, m.bytes, m.auth, m.throttled, m.waits, m.waitSeconds, m.pending} {
 		err = errors.Join(err, reg.Register(c))
 	}
@@ -76,7 +74,9 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 type meters struct {
 	cells        [classCount][routeCount]atomic.Pointer[cell] // made when the first command takes the route
 	commands     *prometheus.CounterVec
-	seconds      prometheus.ObserverVec
+	metrics      *Metrics
+	latency      *latencies
+	bigValues    prometheus.Counter
 	sessions     prometheus.Gauge
 	sessionsAll  prometheus.Counter
 	cutSlow      prometheus.Counter
@@ -115,12 +115,15 @@ func (m *Metrics) resolve(database, region string) *meters {
 		sessionsAll:  m.sessionsAll.With(base),
 		linkFailures: m.linkFailures.With(base),
 		retries:      m.retries.With(base),
+		bigValues:    m.bigValues.With(base),
 		throttled:    m.throttled.With(base),
 		authFailures: m.auth.With(base),
 		waitSeconds:  m.waitSeconds.With(base),
 		pending:      m.pending.With(base),
 	}
-	v.commands, v.seconds = m.commands.MustCurryWith(base), m.seconds.MustCurryWith(base)
+	v.commands = m.commands.MustCurryWith(base)
+	v.metrics, v.latency = m, &latencies{database: database, region: region}
+	m.latency.add(v.latency)
 	cut, links := m.cut.MustCurryWith(base), m.links.MustCurryWith(base)
 	v.cutSlow, v.cutProtocol, v.cutKilled = cut.WithLabelValues("slow"), cut.WithLabelValues("protocol"), cut.WithLabelValues("killed")
 	v.cutIdle = cut.WithLabelValues("idle")
@@ -136,28 +139,54 @@ func (m *Metrics) resolve(database, region string) *meters {
 
 // cell is where the commands of one class and route are counted.
 type cell struct {
-	count   prometheus.Counter
-	seconds prometheus.Observer
+	count prometheus.Counter
 }
 
 func (m *meters) cell(c class, r routeKind) *cell {
 	if p := m.cells[c][r].Load(); p != nil {
 		return p
 	}
-	p := &cell{m.commands.WithLabelValues(classNames[c], routeNames[r]), m.seconds.WithLabelValues(classNames[c], routeNames[r])}
+	p := &cell{m.commands.WithLabelValues(classNames[c], routeNames[r])}
 	m.cells[c][r].Store(p)
 	return p
 }
 
 // tally counts the commands of one batch without touching shared memory.
 type tally struct {
-	n   [classCount][routeCount]uint32
-	any bool
+	n    [classCount][routeCount]uint32
+	any  bool
+	cmds []tallied // of what is answered here
+	at   int       // the one used last
 }
 
-func (t *tally) add(c class, r routeKind) { t.n[c][r]++; t.any = true }
+type tallied struct {
+	id int
+	r  routeKind
+	n  int
+}
 
-// flush adds the counts and one latency sample for what was answered from here.
+func (t *tally) add(c class, r routeKind, id int) {
+	t.n[c][r]++
+	t.any = true
+	if r != routeStore && r != routeSelf {
+		return // its link sees when it is answered
+	}
+	if t.at < len(t.cmds) && t.cmds[t.at].id == id && t.cmds[t.at].r == r {
+		t.cmds[t.at].n++
+		return
+	}
+	for i := range t.cmds {
+		if t.cmds[i].id == id && t.cmds[i].r == r {
+			t.cmds[i].n++
+			t.at = i
+			return
+		}
+	}
+	t.at = len(t.cmds)
+	t.cmds = append(t.cmds, tallied{id, r, 1})
+}
+
+// flush adds the counts, and the latency of what was answered from here.
 func (t *tally) flush(m *meters, took time.Duration) {
 	if !t.any {
 		return
@@ -170,11 +199,11 @@ func (t *tally) flush(m *meters, took time.Duration) {
 			p := m.cell(class(c), routeKind(r))
 			p.count.Add(float64(n))
 			m.total.Add(uint64(n))
-			if routeKind(r) == routeStore {
-				p.seconds.Observe(took.Seconds())
-			}
 			t.n[c][r] = 0
 		}
 	}
-	t.any = false
+	for _, c := range t.cmds {
+		m.latency.of(c.id, c.r).observe(took, c.n)
+	}
+	t.any, t.cmds, t.at = false, t.cmds[:0], 0
 }

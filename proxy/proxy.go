@@ -156,6 +156,8 @@ type Options struct {
 	MemoryLimit   int           // bytes that all clients together may leave untaken before they are slowed down; default 1 GiB
 	SlowTimeout   time.Duration // a client that takes nothing for so long, while it is waited for, is cut; default 10 s
 	KeepAlive     time.Duration // how long a client's connection may be silent before TCP probes it; default 1 min, negative: never
+	SlowerThan    time.Duration // commands that take longer are in SLOWLOG; default 10 ms
+	BigValue      int           // requests and replies from so many bytes on are told of in the log; default 1 MiB
 	Usage         Usage         // counts the charged commands; nil: nobody
 	SessionWindow int           // forwarded commands in flight per session; default 4096
 }
@@ -187,6 +189,8 @@ func (o *Options) setDefaults() error {
 	def(&o.WarmPinned, 1)
 	def(&o.SessionWindow, 4096)
 	def(&o.MemoryLimit, 1<<30)
+	def(&o.SlowerThan, 10*time.Millisecond)
+	def(&o.BigValue, 1<<20)
 	def(&o.SlowTimeout, 10*time.Second)
 	def(&o.KeepAlive, time.Minute)
 	return nil

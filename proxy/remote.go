@@ -96,6 +96,10 @@ func (s *session) newCall(w *work, req *command.Request, c class, t trait, d dec
 	k.blocks = t&traitBlocking != 0
 	k.fresh = s.mode == readPrimary
 	k.retried = k.fresh // there is nowhere else
+	k.cmd = idOf(req.Spec)
+	if !k.read {
+		k.head = append(k.head[:0], req.Raw[:min(len(req.Raw), slowRaw)]...)
+	}
 	if k.read {
 		k.raw = append(k.raw[:0], req.Raw...)
 	}

@@ -37,9 +37,10 @@ type session struct {
 
 	monitors bool // MONITOR
 
-	maxRequest int  // as the reader was told
-	bounded    bool // commands have to be looked at by within
-	slot       bool // holds one of Gateway.slots
+	maxRequest int    // as the reader was told
+	bounded    bool   // commands have to be looked at by within
+	nth        uint32 // command, for sample
+	slot       bool   // holds one of Gateway.slots
 
 	// using is held while the session is at work: while it isn't, SetStore may close sc.
 	using sync.Mutex
@@ -310,6 +311,10 @@ func (s *session) handle(w *work, req *command.Request) {
 	if s.user != nil && !s.user.free && !s.allowed(w, req, e) {
 		return
 	}
+	s.sample(w, req)
+	if len(req.Raw) >= s.g.opt.BigValue {
+		s.g.bigValue(req.Args, req.Spec, len(req.Raw), "in")
+	}
 	if s.bounded && !s.rerouting && !s.within(w, req, e, &s.g.view.Load().settings) {
 		return
 	}
@@ -343,7 +348,7 @@ func (s *session) handle(w *work, req *command.Request) {
 		}
 	}
 	d := route(c, t, e.self != nil, sv, v)
-	w.tally.add(c, d.kind)
+	w.tally.add(c, d.kind, idOf(req.Spec))
 	if c == classRead && s.last != nil && d.kind == routeStore && !s.behindReads(w, d.node) {
 		return
 	}

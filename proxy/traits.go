@@ -78,7 +78,7 @@ func (t *table) of(s *command.Spec) *entry {
 func newTable() *table {
 	t := &table{unknown: entry{class: classPrimaryOnly}}
 	self := selfFuncs()
-	t.respmesh = entry{class: classLocal, traits: traitNoTx, self: explain}
+	t.respmesh = entry{class: classLocal, traits: traitNoTx, self: respmesh}
 	t.container = &command.Spec{Name: "respmesh", Arity: -2, Class: command.Local}
 	for s := range command.All() {
 		e := &t.entries[s.ID]

@@ -84,7 +84,7 @@ func (s *session) transaction(w *work, req *command.Request, e *entry) bool {
 		s.transactionHere(w, req, e, v)
 		return true
 	}
-	w.tally.add(e.class, routePinned)
+	w.tally.add(e.class, routePinned, idOf(req.Spec))
 	if !t.open {
 		s.outsideMulti(w, req, e, v)
 	} else {
@@ -132,7 +132,7 @@ func (t *tx) take(s *session, proto, db *int) {
 // transactionHere passes everything to the local store's connection.
 func (s *session) transactionHere(w *work, req *command.Request, e *entry, v *view) {
 	t := &s.tx
-	w.tally.add(e.class, routeStore)
+	w.tally.add(e.class, routeStore, idOf(req.Spec))
 	if !s.openHere(w, v) {
 		return
 	}
