@@ -100,9 +100,17 @@ func (s *clusterSession) want(line, want string) {
 	}
 }
 
-// A cluster looks like one plain server.
-func TestClusterIsLikeOneServer(t *testing.T) {
+// One cluster for all, since it takes its time to come together.
+func TestCluster(t *testing.T) {
 	nodes := startCluster(t)
+	t.Run("is like one server", func(t *testing.T) { clusterIsLikeOneServer(t, nodes) })
+	t.Run("moves slots", func(t *testing.T) { clusterMovesSlots(t, nodes) })
+	t.Run("reads nearest", func(t *testing.T) { clusterReadsNearest(t, nodes) })
+	t.Run("fails over", func(t *testing.T) { clusterFailsOver(t, nodes) })
+}
+
+// A cluster looks like one plain server.
+func clusterIsLikeOneServer(t *testing.T, nodes []*real) {
 	cl := openCluster(t, nodes, redis.Options{})
 	s := newClusterSession(t, cl)
 	plain := startReal(t)
@@ -172,8 +180,7 @@ func TestClusterIsLikeOneServer(t *testing.T) {
 }
 
 // Reads go to the nearest node of each shard, but never miss what was written through here.
-func TestClusterReadsNearest(t *testing.T) {
-	nodes := startCluster(t)
+func clusterReadsNearest(t *testing.T, nodes []*real) {
 	near := make(map[string]bool)
 	for _, n := range nodes[3:] {
 		near[n.addr] = true
@@ -205,7 +212,7 @@ func TestClusterReadsNearest(t *testing.T) {
 		})
 	}
 	// Without replicas the primaries serve.
-	nodes[3].kill()
+	nodes[4].kill()
 	for k := range 100 {
 		if got := s.do(fmt.Sprint("GET key:", k)); got[0] != '$' {
 			t.Errorf("%q", got)
@@ -214,8 +221,7 @@ func TestClusterReadsNearest(t *testing.T) {
 }
 
 // Slots move while clients write: every write is executed once, and no client notices.
-func TestClusterMovesSlots(t *testing.T) {
-	nodes := startCluster(t)
+func clusterMovesSlots(t *testing.T, nodes []*real) {
 	cl := openCluster(t, nodes, redis.Options{})
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
@@ -275,8 +281,7 @@ func TestClusterMovesSlots(t *testing.T) {
 }
 
 // A primary dies; its replica is promoted; clients go on.
-func TestClusterFailover(t *testing.T) {
-	nodes := startCluster(t)
+func clusterFailsOver(t *testing.T, nodes []*real) {
 	cl := openCluster(t, nodes, redis.Options{})
 	s := newClusterSession(t, cl)
 	slots := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
