@@ -58,6 +58,7 @@ func TestInNamespace(t *testing.T) {
 	t.Run("a node and the rest of its host", testTUNNodeIsApart)
 	t.Run("a node that ends", testTUNNodeCloses)
 	t.Run("an address that the host has", testTUNAddressTaken)
+	t.Run("an interface that was left behind", testTUNLeftBehind)
 	t.Run("auto takes what it may", testAuto)
 }
 
@@ -365,4 +366,35 @@ func testAuto(t *testing.T) {
 	if _, err := Open(c); !errors.Is(err, ErrTUNNotPermitted) {
 		t.Errorf("asked for a TUN without the right: %v", err)
 	}
+}
+
+// testTUNLeftBehind finds a persistent interface of the name, with an address of another time.
+func testTUNLeftBehind(t *testing.T) {
+	left := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "respmesh0"}, Mode: netlink.TUNTAP_MODE_TUN, Flags: unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR}
+	must(t, netlink.LinkAdd(left))
+	defer func() { must(t, netlink.LinkDel(left)) }()
+	must(t, netlink.AddrAdd(left, hostAddr(addr(orgB, 77))))
+	c := Config{Tunnel: TunnelTUN, PrivateKey: newKey(t), Listen: netip.MustParseAddrPort("127.0.0.1:0"), Addrs: []netip.Addr{service}, Filter: newTestFilter(t, nodeRules)}
+	other, err := Open(c) // takes a free name
+	must(t, err)
+	if other.Interface() != "respmesh1" {
+		t.Errorf("took %s", other.Interface())
+	}
+	must(t, other.Close())
+	c.Interface = "respmesh0"
+	d, err := Open(c)
+	must(t, err)
+	defer d.Close()
+	nic, err := netlink.LinkByName("respmesh0")
+	must(t, err)
+	addrs, err := netlink.AddrList(nic, unix.AF_INET6)
+	must(t, err)
+	for _, a := range addrs {
+		if a.IP.Equal(addr(orgB, 77).AsSlice()) {
+			t.Error("the old address is left")
+		}
+	}
+	l, err := d.ListenTCP(netip.AddrPortFrom(service, 6379))
+	must(t, err)
+	must(t, l.Close())
 }
