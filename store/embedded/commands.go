@@ -42,6 +42,7 @@ func commandTables() [][]registration {
 		infoCommands(),
 		pubsubCommands(),
 		scriptCommands(),
+		functionCommands(),
 		keysCommands(),
 		expireCommands(),
 		scanCommands(),

@@ -146,6 +146,7 @@ type Engine struct {
 	stream      *Conn     // the session of Apply
 	snapMark    uint32    // of the last snapshot
 	scripts     scripts
+	functions   functions
 	busy        chan struct{} // not nil: a script has let go of mu and has the rest until this is closed
 }
 
@@ -219,6 +220,7 @@ func New(opts Options) *Engine {
 	e.tracking.init()
 	e.pubsub.init()
 	e.scripts.init(e)
+	e.functions = newFunctions()
 	if e.replica {
 		e.effects.sink = nil
 	}

@@ -93,9 +93,9 @@ func (e *Engine) SetEviction(p Policy) error {
 
 func (e *Engine) setPolicy(p Policy) { e.limit.policy, e.limit.pool = p, nil }
 
-// memoryLocked is what the data and the scripts' texts take.
+// memoryLocked is what the data and the texts of scripts and functions take.
 func (e *Engine) memoryLocked() int64 {
-	n := int64(e.scripts.bytes)
+	n := int64(e.scripts.bytes + e.functions.bytes)
 	for _, db := range e.dbs {
 		n += db.size()
 	}

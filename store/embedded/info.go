@@ -106,9 +106,10 @@ func infoMemory(x *call, b *strings.Builder) {
 	fmt.Fprintf(b, "used_memory:%d\r\nused_memory_human:%s\r\nused_memory_rss:%d\r\nused_memory_rss_human:%s\r\n"+
 		"used_memory_peak:%d\r\nused_memory_peak_human:%s\r\nused_memory_overhead:%d\r\nused_memory_dataset:%d\r\n"+
 		"allocator_allocated:%d\r\nused_memory_scripts_eval:%d\r\nnumber_of_cached_scripts:%d\r\n"+
+		"used_memory_functions:%d\r\nnumber_of_libraries:%d\r\nnumber_of_functions:%d\r\n"+
 		"maxmemory:%d\r\nmaxmemory_human:%s\r\nmaxmemory_policy:%s\r\nmem_allocator:go\r\n",
 		used, human(used), total, human(total), peak, human(peak), tables+scripts, used-tables-scripts,
-		live, scripts, len(x.e.scripts.cache), limit, human(limit), x.e.limit.policy.shown())
+		live, scripts, len(x.e.scripts.cache), x.e.functions.bytes, len(x.e.functions.libs), len(x.e.functions.byName), limit, human(limit), x.e.limit.policy.shown())
 }
 
 func infoStats(x *call, b *strings.Builder) {

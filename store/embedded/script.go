@@ -1,20 +1,13 @@
 package embedded
 
 import (
-	"fmt"
-	"regexp"
-	"runtime"
 	"runtime/metrics"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
-
-	"respmesh/resp/command"
-	"respmesh/resp/frame"
 )
 
 // Scripts run under the engine's write lock. One that has run for Options.ScriptTimeLimit lets go of it: from then on
@@ -37,10 +30,11 @@ func scriptCommands() []registration {
 }
 
 const (
-	errNotBusy    = "NOTBUSY No scripts in execution right now."
-	errNoScript   = "NOSCRIPT No matching script. Please use EVAL."
-	errScriptBusy = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
-	errUnkillable = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the " +
+	errNotBusy      = "NOTBUSY No scripts in execution right now."
+	errNoScript     = "NOSCRIPT No matching script. Please use EVAL."
+	errScriptBusy   = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+	errFunctionBusy = "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
+	errUnkillable   = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the " +
 		"script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command."
 )
 
@@ -48,9 +42,11 @@ const (
 type scriptEnd string
 
 const (
-	errKilled       scriptEnd = "Script killed by user with SCRIPT KILL..."
-	errScriptMemory scriptEnd = "Script killed: it used too much memory."
-	errScriptClosed scriptEnd = "Script killed: the server is closing."
+	errKilled         scriptEnd = "Script killed by user with SCRIPT KILL..."
+	errFunctionKilled scriptEnd = "Script killed by user with FUNCTION KILL."
+	errLoadTime       scriptEnd = "FUNCTION LOAD timeout"
+	errScriptMemory   scriptEnd = "Script killed: it used too much memory."
+	errScriptClosed   scriptEnd = "Script killed: the server is closing."
 )
 
 func (e scriptEnd) Error() string { return string(e) }
@@ -84,6 +80,7 @@ type scripts struct {
 	order  []string // by age
 	bytes  int
 	rt     *luaRuntime
+	cur    *luaRuntime // of the script under way, or the last
 	json   jsonSettings
 	random lrand48 // goes on from script to script
 	conn   Conn    // the session that a script's commands run on
@@ -95,13 +92,13 @@ type scripts struct {
 	now                             int64
 	args                            [][]byte
 	numbers, raw                    []byte
-	handler                         *lua.LFunction
 	wrote                           atomic.Bool
 
 	mu       sync.Mutex
 	patience time.Duration // how long before others are answered BUSY; 0: for ever
 	timer    *time.Timer
 	active   bool
+	program  program // under way
 	started  time.Time
 	stop     *stopper
 	done     chan struct{} // closed when a script that has let go of the lock ends
@@ -152,7 +149,18 @@ func evalCommand(x *call, bySHA, readonly bool) {
 			return
 		}
 	}
-	s.run(x, sc, readonly, int(n))
+	r := s.runtime()
+	fn := r.compiled[sc.sha]
+	if fn == nil {
+		fn = r.L.NewFunctionFromProto(sc.proto)
+		r.compiled[sc.sha] = fn
+	}
+	args := x.args[3:]
+	r.global.RawSetString("KEYS", luaList(r.L, args[:n]))
+	r.global.RawSetString("ARGV", luaList(r.L, args[n:]))
+	if s.run(x, r, program{name: sc.sha, chunk: "user_script", flags: sc.flags, readonly: readonly}, fn) {
+		s.discard()
+	}
 }
 
 // load finds or compiles a script; otherwise it gives the error's text.
@@ -234,99 +242,23 @@ func parseShebang(line string) (f scriptFlags, bad string) {
 	return f, ""
 }
 
-// run executes a script for a session.
-func (s *scripts) run(x *call, sc *script, readonly bool, keys int) {
-	e, f := s.e, sc.flags
-	oom := e.limit.max > 0 && !x.fromStream && !e.makeRoom(0)
-	if f.shebang {
-		switch {
-		case !f.noWrites && !x.fromStream && e.replica:
-			x.err("READONLY You can not run script with write flag on readonly replica.")
-			return
-		case !f.noWrites && readonly:
-			x.err("ERR Can not execute a script with write flag using *_ro command.")
-			return
-		case oom && !f.allowOOM && !f.noWrites:
-			x.err("OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'")
-			return
-		}
-	}
-	s.readonly, s.allowOOM, s.oom, s.repl, s.now = readonly || f.noWrites, f.allowOOM, oom, replAOF|replReplica, x.now
-	s.conn.db, s.conn.proto, s.conn.fromStream, s.conn.id = x.c.db, 2, x.fromStream, x.c.id
-	s.conn.addr, s.conn.name, s.conn.track = x.c.addr, x.c.name, x.c.track
-	s.wrote.Store(false)
-	r := s.runtime()
-	fn := r.compiled[sc.sha]
-	if fn == nil {
-		fn = r.L.NewFunctionFromProto(sc.proto)
-		r.compiled[sc.sha] = fn
-	}
-	args := x.args[3:]
-	r.global.RawSetString("KEYS", luaList(r.L, args[:keys]))
-	r.global.RawSetString("ARGV", luaList(r.L, args[keys:]))
-	s.begin(r)
-	r.L.Push(fn)
-	err, broken := r.protected(s.handler)
-	handed := s.end(r)
-	switch {
-	case s.nested:
-		s.nested = false
-		panic(fmt.Sprintf("embedded: a command failed inside a script: %v", err))
-	case err != nil:
-		s.replyError(x, r, sc, err)
-	default:
-		x.replyScript(r, r.L.Get(-1), s.conn.proto, 0)
-	}
-	if r.stop.Err() != nil || broken || handed {
-		s.discard()
-	} else {
-		r.L.SetTop(0)
-	}
-	x.lapsed = x.lapsed || s.x.lapsed
-	s.x.lapsed = false
-}
-
-var stackTop = regexp.MustCompile(`(user_\w+):(\d+):`)
-
-// protected calls the function on the stack. broken tells that the interpreter isn't to be used again: its own protection
-// doesn't hold when there is no room left for the error handler.
-func (r *luaRuntime) protected(handler *lua.LFunction) (err error, broken bool) {
-	defer func() {
-		if p := recover(); p != nil {
-			broken = true
-			var ok bool
-			if err, ok = p.(*lua.ApiError); !ok {
-				err = fmt.Errorf("%v", p)
-			}
-		}
-	}()
-	err = r.L.PCall(0, 1, handler)
-	api, ok := err.(*lua.ApiError)
-	return err, err != nil && (!ok || api.Type == lua.ApiErrorPanic)
-}
-
-func luaList(L *lua.LState, args [][]byte) *lua.LTable {
-	t := L.CreateTable(len(args), 0)
-	for i, a := range args {
-		t.RawSetInt(i+1, lua.LString(a))
-	}
-	return t
-}
-
 // runtime gives the interpreter, ready for a script.
 func (s *scripts) runtime() *luaRuntime {
 	if s.rt == nil {
-		s.rt = newLuaRuntime(s)
-		s.handler = s.rt.L.NewFunction(baseErrHandler)
+		s.rt = newLuaRuntime(s, false)
 	}
-	r := s.rt
+	s.rt.ready()
+	return s.rt
+}
+
+// ready forgets what the last script has left.
+func (r *luaRuntime) ready() {
 	r.deep = 0
 	if r.threads > 0 {
 		r.threads = 0
 		r.stop.forget()
 	}
 	clear(r.sources)
-	return r
 }
 
 func (s *scripts) discard() {
@@ -335,228 +267,6 @@ func (s *scripts) discard() {
 		s.rt.close()
 		s.rt = nil
 	}
-}
-
-// replyError replies what an uncaught error is.
-func (s *scripts) replyError(x *call, r *luaRuntime, sc *script, err error) {
-	text, source, line, counted := "ERR execution failure", "", "", false
-	if api, ok := err.(*lua.ApiError); ok {
-		if t, ok := api.Object.(*lua.LTable); ok {
-			text, _ = field(t, "err")
-			source, _ = field(t, "source")
-			line, _ = field(t, "line")
-			counted = t.RawGetString("ignore_error_stats_update") == lua.LTrue
-			if _, ok := field(t, "err"); !ok {
-				text = "ERR unknown error" // here the real server dies
-			}
-		} else {
-			text = "ERR " + luaText(api.Object)
-			if m := positioned.FindStringSubmatch(text); m != nil {
-				source = "user_script"
-				line = m[1][strings.LastIndexByte(strings.TrimSuffix(m[1], ":"), ':')+1 : len(m[1])-1]
-			}
-			if text == "ERR "+callOverflow || strings.HasSuffix(text, " registry overflow") {
-				if m := stackTop.FindStringSubmatch(api.StackTrace); m != nil {
-					source, line = m[1], m[2]
-				}
-				text = "ERR " + source + ":" + line + ": stack overflow"
-			}
-		}
-	}
-	if stop := r.stop.Err(); stop != nil {
-		text = "ERR " + stop.Error()
-	}
-	if source != "" && line != "" {
-		if known, ok := r.sources[source]; ok {
-			source = known
-		} else {
-			source = "@" + source
-		}
-		text += fmt.Sprintf(" script: %s, on %s:%s.", sc.sha, source, line)
-	}
-	if counted { // when the command replied it
-		x.failed = true
-		x.out = frame.AppendError(x.out, oneLine(text))
-		return
-	}
-	x.err(oneLine(text))
-}
-
-// --- time and memory ---
-
-func (s *scripts) begin(r *luaRuntime) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.active, s.started, s.stop, s.heap = true, time.Now(), r.stop, 0
-	if s.closing {
-		r.stop.kill(errScriptClosed)
-	}
-	if s.timer == nil {
-		s.timer = time.AfterFunc(watchEvery, s.watch)
-	} else {
-		s.timer.Reset(watchEvery)
-	}
-}
-
-// end takes the lock back if the script had let go of it, and tells whether.
-func (s *scripts) end(r *luaRuntime) bool {
-	s.mu.Lock()
-	s.active, s.stop = false, nil
-	s.timer.Stop()
-	done := s.done
-	s.done = nil
-	s.mu.Unlock()
-	if done == nil {
-		return false
-	}
-	s.e.mu.Lock()
-	s.e.busy = nil
-	close(done)
-	return true
-}
-
-func (s *scripts) watch() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.active {
-		return
-	}
-	if s.done == nil && s.patience > 0 && time.Since(s.started) >= s.patience {
-		s.done = make(chan struct{})
-		s.e.busy = s.done
-		s.e.mu.Unlock() // on behalf of the script, which holds it
-	}
-	s.watchMemory()
-	s.timer.Reset(watchEvery)
-}
-
-// watchMemory ends a script under which the process grows too much. What is garbage doesn't count, so before that
-// the garbage is collected.
-func (s *scripts) watchMemory() {
-	metrics.Read(s.sample[:])
-	now := s.sample[0].Value.Uint64()
-	if s.heap == 0 {
-		s.heap = now
-	}
-	limit := uint64(s.e.opts.ScriptMemory)
-	if now < s.heap+limit {
-		return
-	}
-	runtime.GC()
-	metrics.Read(s.sample[:])
-	if live := s.sample[1].Value.Uint64(); live >= s.heap+limit {
-		s.stop.kill(errScriptMemory)
-	}
-}
-
-func (s *scripts) limit() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.patience
-}
-
-func (s *scripts) setLimit(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.patience = d
-}
-
-// kill is SCRIPT KILL; it needs no lock of the engine.
-func (s *scripts) kill() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case !s.active:
-		return errNotBusy
-	case s.conn.fromStream:
-		return "UNKILLABLE The busy script was sent by a master instance in the context of replication and cannot be killed."
-	case s.wrote.Load():
-		return errUnkillable
-	}
-	s.stop.kill(errKilled)
-	return ""
-}
-
-// close ends the script under way and lets none begin.
-func (s *scripts) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closing = true
-	if s.active {
-		s.stop.kill(errScriptClosed)
-	}
-}
-
-// lock takes the write lock for the engine's own work, when no script that has let go of it is under way.
-func (e *Engine) lock() {
-	e.mu.Lock()
-	for e.busy != nil {
-		done := e.busy
-		e.mu.Unlock()
-		<-done
-		e.mu.Lock()
-	}
-}
-
-func (e *Engine) rlock() {
-	e.mu.RLock()
-	for e.busy != nil {
-		done := e.busy
-		e.mu.RUnlock()
-		<-done
-		e.mu.RLock()
-	}
-}
-
-// whileBusy answers commands while a script is under way that has let go of the lock: with BUSY but for the few that may
-// run now. It stops, having waited for the script, at one of them that needs the data.
-func (c *Conn) whileBusy(dst []byte, reqs []command.Request, done <-chan struct{}) ([]byte, int) {
-	x := &c.x
-	x.e, x.c, x.out, x.lapsed, x.now = c.e, c, dst, false, c.e.now()
-	n := 0
-	for i := range reqs {
-		if !c.answerBusy(x, &reqs[i]) {
-			<-done
-			break
-		}
-		if n++; c.quit {
-			break
-		}
-	}
-	out := x.out
-	x.out, x.args, x.raw, x.db = nil, nil, nil, nil
-	return out, n
-}
-
-func (c *Conn) answerBusy(x *call, req *command.Request) bool {
-	spec := req.Spec
-	x.spec, x.args, x.raw, x.proto = spec, req.Args, req.Raw, c.proto
-	x.dirty, x.rewritten = 0, false
-	handle := handler(nil)
-	if spec != nil {
-		handle = c.e.handlers[spec.ID].handle
-	}
-	switch {
-	case spec == nil || handle == nil && (len(x.args) > 1 || spec.ArityOK(len(x.args))):
-		c.reject(x, command.UnknownError(x.args))
-	case len(c.watches) > 0 && (spec.Name == "exec" || spec.Is(command.FlagAllowBusy)):
-		return false
-	case !spec.ArityOK(len(x.args)):
-		c.reject(x, command.ArityError(spec))
-	case spec.Name == "script|kill":
-		if text := c.e.scripts.kill(); text != "" {
-			x.err(text)
-		} else {
-			x.ok()
-		}
-	case slices.Contains([]string{"multi", "discard", "quit", "auth", "hello", "unwatch"}, spec.Name):
-		handle(x)
-	case spec.Is(command.FlagAllowBusy):
-		return false
-	default:
-		c.reject(x, errScriptBusy)
-	}
-	return true
 }
 
 // --- SCRIPT ---

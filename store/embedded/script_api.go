@@ -20,9 +20,10 @@ const (
 	redisNumber = 7<<16 | 0<<8 | 15
 )
 
-func (r *luaRuntime) openRedis(g *lua.LTable) {
+// openRedis makes the table redis; functions have less of it.
+func (r *luaRuntime) openRedis(g *lua.LTable, functions bool) {
 	s := r.host
-	r.library(g, "redis", map[string]lua.LGFunction{
+	api := map[string]lua.LGFunction{
 		"call":  func(L *lua.LState) int { return s.generic(L, r, true) },
 		"pcall": func(L *lua.LState) int { return s.generic(L, r, false) },
 		"error_reply": func(L *lua.LState) int {
@@ -74,7 +75,13 @@ func (r *luaRuntime) openRedis(g *lua.LTable) {
 			L.Push(lua.LTrue)
 			return 1
 		},
-	}, map[string]lua.LValue{
+	}
+	if functions {
+		for _, name := range []string{"replicate_commands", "breakpoint", "debug"} {
+			delete(api, name)
+		}
+	}
+	r.library(g, "redis", api, map[string]lua.LValue{
 		"LOG_DEBUG": lua.LNumber(0), "LOG_VERBOSE": lua.LNumber(1), "LOG_NOTICE": lua.LNumber(2), "LOG_WARNING": lua.LNumber(3),
 		"REPL_NONE": lua.LNumber(0), "REPL_AOF": lua.LNumber(replAOF), "REPL_REPLICA": lua.LNumber(replReplica),
 		"REPL_SLAVE": lua.LNumber(replReplica), "REPL_ALL": lua.LNumber(replAOF | replReplica),
@@ -129,7 +136,7 @@ func (s *scripts) apiLog(L *lua.LState) int {
 	}
 	levels := [...]slog.Level{slog.LevelDebug, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn}
 	text := strings.Join(parts, " ")
-	s.e.opts.Log.Log(s.rt.stop, levels[level], "script", "says", text[:min(len(text), 1024)])
+	s.e.opts.Log.Log(s.cur.stop, levels[level], "script", "says", text[:min(len(text), 1024)])
 	return 0
 }
 

@@ -25,9 +25,10 @@ var limitArrays = sync.OnceFunc(func() { lua.MaxArrayIndex = maxArray })
 // luaRuntime is the interpreter with Redis's libraries. Scripts run one at a time, as in Redis, so an engine has one. What a
 // script can see of it is read-only; so a script leaves nothing behind for the next but cjson's settings.
 type luaRuntime struct {
-	L    *lua.LState
-	host *scripts
-	stop *stopper
+	L       *lua.LState
+	handler *lua.LFunction // of errors
+	host    *scripts
+	stop    *stopper
 
 	// real has, for each table that scripts can't write, the one behind it that has the content: the former is
 	// empty and gets everything by its metatable.
@@ -38,6 +39,8 @@ type luaRuntime struct {
 	stringMeta  *lua.LTable // what getmetatable("") gives
 	refuse      *lua.LFunction
 
+	functions *functionEnv // nil: for scripts
+
 	json    jsonSettings
 	threads int
 	deep    int // calls of Lua by the libraries' functions, one within the other
@@ -47,7 +50,7 @@ type luaRuntime struct {
 	sources  map[string]string         // names of chunks given to loadstring
 }
 
-func newLuaRuntime(host *scripts) *luaRuntime {
+func newLuaRuntime(host *scripts, functions bool) *luaRuntime {
 	limitArrays()
 	r := &luaRuntime{
 		host: host, stop: newStopper(), real: map[*lua.LTable]*lua.LTable{}, compiled: map[string]*lua.LFunction{},
@@ -74,7 +77,8 @@ func newLuaRuntime(host *scripts) *luaRuntime {
 	r.openMsgpack(r.global)
 	r.openStruct(r.global)
 	r.openBit(r.global)
-	r.openRedis(r.global)
+	r.openRedis(r.global, functions)
+	r.handler = L.NewFunction(baseErrHandler)
 	r.globals = r.readonly(r.global, true)
 	r.global.RawSetString("_G", r.globals)
 	r.global.RawSetString(protectName, r.globals)

@@ -75,6 +75,11 @@ func (e *Engine) beginSnapshot(at func()) *snapshot {
 		aux = append(aux, rdb.Aux{Key: streamDB, Value: strconv.Itoa(e.stream.db)})
 	}
 	s.w = rdb.NewWriter(&s.out, aux...)
+	for _, lib := range e.functions.sorted() {
+		if err := s.w.WriteFunction([]byte(lib.code)); err != nil {
+			break // Close tells
+		}
+	}
 	for i, ks := range e.dbs {
 		s.dbs = append(s.dbs, ks)
 		ks.snap, ks.snapDB = s, i
@@ -210,6 +215,9 @@ func (e *Engine) Restore(r io.Reader) error {
 	}
 	e.lock()
 	defer e.unlock()
+	if err := e.restoreAll(rd.Functions()); err != nil {
+		return fmt.Errorf("restore functions: %w", err)
+	}
 	for i, ks := range dbs {
 		e.touchedAll(i, e.dbs[i], ks)
 		e.dbs[i] = ks

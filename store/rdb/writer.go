@@ -67,6 +67,16 @@ func (w *Writer) SelectDB(n, keys, expires int) error {
 	return w.err
 }
 
+// WriteFunction writes the code of a function library. Libraries come before the first database.
+func (w *Writer) WriteFunction(code []byte) error {
+	if !w.between() {
+		return w.err
+	}
+	w.byte(opFunction2)
+	w.string(code)
+	return w.err
+}
+
 // WriteString writes a key that holds a string.
 func (w *Writer) WriteString(key []byte, expireAt int64, val []byte) error {
 	w.key(typeString, key, expireAt)
