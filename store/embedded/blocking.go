@@ -167,7 +167,13 @@ func (c *Conn) wait(ctx context.Context, w *waiter, dst []byte) (out []byte, ali
 	}
 	c.e.lock()
 	defer c.e.mu.Unlock()
-	x := call{out: dst, proto: w.proto}
+	x := call{e: c.e, out: dst, proto: w.proto}
+	if w.refused != "" || timedOut && !w.served {
+		c.e.commands[w.spec.ID].calls.Add(1)
+		if w.refused != "" {
+			c.e.commands[w.spec.ID].failed.Add(1)
+		}
+	}
 	switch {
 	case w.refused != "":
 		x.err(w.refused)

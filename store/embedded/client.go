@@ -148,7 +148,7 @@ func clientUnblock(x *call) {
 		x.err("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
 		return
 	default:
-		x.syntax()
+		x.badSubcommand()
 		return
 	}
 	id, ok := x.argInt(x.args[2])
@@ -209,6 +209,7 @@ func (e *Engine) connsBy(choose func(*Conn) bool) []*Conn {
 // killFilter is which sessions to end: those that all of it fits.
 type killFilter struct {
 	id               int64
+	byAddr           bool
 	addr, kind, user string
 	byLaddr, skipMe  bool
 }
@@ -217,12 +218,12 @@ func clientKill(x *call) {
 	f := killFilter{skipMe: true}
 	old := len(x.args) == 3
 	if old {
-		f.addr, f.skipMe = string(x.args[2]), false
+		f.addr, f.byAddr, f.skipMe = string(x.args[2]), true, false
 	} else if !x.killFilter(&f) {
 		return
 	}
 	victims := x.e.connsBy(func(c *Conn) bool {
-		return (f.id == 0 || c.id == f.id) && (f.addr == "" || c.addr == f.addr) && !f.byLaddr &&
+		return (f.id == 0 || c.id == f.id) && (!f.byAddr || c.addr == f.addr) && !f.byLaddr &&
 			(f.kind == "" || c.clientType() == f.kind) && (!f.skipMe || c != x.c)
 	})
 	if old && len(victims) > 1 {
@@ -259,7 +260,7 @@ func (x *call) killFilter(f *killFilter) bool {
 				return false
 			}
 		case is(a, "ADDR"):
-			f.addr = string(v)
+			f.addr, f.byAddr = string(v), true
 		case is(a, "LADDR"): // unknown here
 			f.byLaddr = true
 		case is(a, "USER"):
@@ -302,15 +303,8 @@ type pause struct {
 }
 
 func clientPause(x *call) {
-	timeout, ok := x.argRange(x.args[2], math.MinInt64, math.MaxInt64, "ERR timeout is not an integer or out of range")
-	if !ok {
-		return
-	}
 	writes := false
 	switch {
-	case timeout < 0:
-		x.err("ERR timeout is negative")
-		return
 	case len(x.args) == 4 && is(x.args[3], "WRITE"):
 		writes = true
 	case len(x.args) == 4 && !is(x.args[3], "ALL"):
@@ -318,6 +312,14 @@ func clientPause(x *call) {
 		return
 	case len(x.args) > 4:
 		x.errf("ERR unknown subcommand or wrong number of arguments for '%s'. Try CLIENT HELP.", x.args[1])
+		return
+	}
+	timeout, ok := x.argRange(x.args[2], math.MinInt64, math.MaxInt64, "ERR timeout is not an integer or out of range")
+	switch {
+	case !ok:
+		return
+	case timeout < 0:
+		x.err("ERR timeout is negative")
 		return
 	}
 	p := &x.e.pause

@@ -59,6 +59,9 @@ func commandTables() [][]registration {
 	}
 }
 
+// Implements tells whether the engine has a command. Those of Saver are there only with one.
+func Implements(spec *command.Spec) bool { return bindCommands()[spec.ID].handle != nil }
+
 // bindCommands resolves the tables to an array by Spec.ID. A name that the command table doesn't know is a
 // mistake in this package.
 func bindCommands() []bound {

@@ -1,12 +1,15 @@
 package embedded
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"respmesh/resp/frame"
 )
 
 func configCommands() []registration {
@@ -44,10 +47,7 @@ func settings() []setting {
 		fixed("hash-max-ziplist-entries", hashPackEntries),
 		fixed("hash-max-ziplist-value", hashPackValue),
 		fixed("hll-sparse-max-bytes", hllMaxSparse),
-		{"latency-monitor-threshold", func(e *Engine) string { return strconv.FormatInt(e.latency.threshold, 10) },
-			func(e *Engine, v string) string {
-				return setInt(&e.latency.threshold, v, 0, math.MaxInt64)
-			}},
+		limited("latency-monitor-threshold", 0, math.MaxInt64, func(e *Engine) *int64 { return &e.latency.threshold }),
 		{"latency-tracking", func(e *Engine) string { return yesNo(!e.untracked.Load()) }, func(e *Engine, v string) string {
 			on, problem := parseYesNo(v)
 			if problem == "" {
@@ -56,8 +56,8 @@ func settings() []setting {
 			return problem
 		}},
 		{"latency-tracking-info-percentiles", func(e *Engine) string { return formatPercentiles(e.percentiles) }, setPercentiles},
-		fixed("lfu-decay-time", 1),
-		fixed("lfu-log-factor", lfuLogFactor),
+		limited("lfu-decay-time", 0, math.MaxInt32, func(e *Engine) *int64 { return &e.limit.lfuDecay }),
+		limited("lfu-log-factor", 0, math.MaxInt32, func(e *Engine) *int64 { return &e.limit.lfuLog }),
 		{"lua-time-limit", scriptTime, setScriptTime},
 		{"maxmemory", func(e *Engine) string { return strconv.FormatInt(e.limit.max, 10) }, func(e *Engine, v string) string {
 			n, ok := parseMemory(v)
@@ -78,7 +78,7 @@ func settings() []setting {
 			n := int64(0)
 			problem := setInt(&n, v, 1, math.MaxInt32)
 			if problem == "" {
-				e.limit.samples = int(min(n, 64)) // more makes eviction slow and not better
+				e.limit.samples = int(n)
 			}
 			return problem
 		}},
@@ -124,6 +124,12 @@ func settings() []setting {
 		fixed("zset-max-ziplist-entries", zsetPackEntries),
 		fixed("zset-max-ziplist-value", zsetPackValue),
 	}
+}
+
+// limited is a number between two others.
+func limited(name string, lo, hi int64, at func(*Engine) *int64) setting {
+	return setting{name, func(e *Engine) string { return strconv.FormatInt(*at(e), 10) },
+		func(e *Engine, v string) string { return setInt(at(e), v, lo, hi) }}
 }
 
 func fixed(name string, n int) setting {
@@ -172,9 +178,9 @@ func oneOf(names []Policy) string {
 }
 
 func setInt(to *int64, v string, lo, hi int64) (problem string) {
-	n, err := strconv.ParseInt(v, 10, 64)
+	n, ok := frame.ParseInt([]byte(v))
 	switch {
-	case err != nil:
+	case !ok:
 		return "argument couldn't be parsed into an integer"
 	case n < lo || n > hi:
 		return fmt.Sprintf("argument must be between %d and %d inclusive", lo, hi)
@@ -213,11 +219,20 @@ func parseMemory(v string) (int64, bool) {
 
 func configGet(x *call) {
 	var found []setting
-	for _, s := range settings() {
-		for _, p := range x.args[2:] {
-			if match(p, []byte(s.name), true) {
-				found = append(found, s)
-				break
+	add := func(s setting) {
+		if !slices.ContainsFunc(found, func(o setting) bool { return strings.EqualFold(o.name, s.name) }) {
+			found = append(found, s)
+		}
+	}
+	for _, p := range x.args[2:] {
+		literal := !bytes.ContainsAny(p, "*?[")
+		for _, s := range settings() {
+			switch {
+			case literal && strings.EqualFold(s.name, string(p)):
+				s.name = string(p) // as it was asked for
+				add(s)
+			case !literal && match(p, []byte(s.name), true):
+				add(s)
 			}
 		}
 	}
@@ -236,7 +251,6 @@ func configSet(x *call) {
 	}
 	all := settings()
 	var chosen []setting
-	var refused string
 	for i := 2; i < len(x.args); i += 2 {
 		name := strings.ToLower(string(x.args[i]))
 		at := slices.IndexFunc(all, func(s setting) bool { return s.name == name })
@@ -244,26 +258,23 @@ func configSet(x *call) {
 		case at < 0:
 			x.errf("ERR Unknown option or number of arguments for CONFIG SET - '%s'", x.args[i])
 			return
-		case refused != "":
 		case all[at].set == nil:
-			refused = fmt.Sprintf("ERR CONFIG SET failed (possibly related to argument '%s') - can't set immutable config", name)
+			x.errf("ERR CONFIG SET failed (possibly related to argument '%s') - can't set immutable config", x.args[i])
+			return
 		case slices.ContainsFunc(chosen, func(s setting) bool { return s.name == name }):
-			refused = fmt.Sprintf("ERR CONFIG SET failed (possibly related to argument '%s') - duplicate parameter", name)
+			x.errf("ERR CONFIG SET failed (possibly related to argument '%s') - duplicate parameter", x.args[i])
+			return
 		}
 		chosen = append(chosen, all[at])
-	}
-	if refused != "" {
-		x.err(refused)
-		return
 	}
 	old, policy := make([]string, len(chosen)), x.e.limit.policy
 	for i, s := range chosen {
 		old[i] = s.get(x.e)
-		problem := s.set(x.e, string(x.args[3+2*i]))
+		problem := s.set(x.e, cText(x.args[3+2*i]))
 		if problem == "" {
 			continue
 		}
-		for j := range i {
+		for j := range i + 1 { // also this one: as in Redis, where that loses the n of events
 			chosen[j].set(x.e, old[j])
 		}
 		x.e.limit.policy = policy // it may be one that Redis has no name for

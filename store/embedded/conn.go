@@ -273,7 +273,8 @@ func (c *Conn) process(x *call) {
 	}
 	c.last = spec
 	switch {
-	case c.e.handlers[spec.ID].handle == nil && (len(x.args) > 1 || spec.ArityOK(len(x.args))):
+	case c.e.handlers[spec.ID].handle == nil && spec.ArityOK(len(x.args)), (c.e.handlers[spec.ID].handle == nil || spec.IsContainer()) && len(x.args) > 1:
+		x.spec = nil // nothing to count it by
 		c.reject(x, command.UnknownError(x.args))
 	case !spec.ArityOK(len(x.args)):
 		c.reject(x, command.ArityError(spec))
@@ -298,6 +299,9 @@ func (c *Conn) process(x *call) {
 
 // reject refuses a command before it runs; a transaction is lost by that.
 func (c *Conn) reject(x *call, text string) {
+	if x.spec != nil {
+		x.e.commands[x.spec.ID].rejected.Add(1)
+	}
 	if x.spec != nil && x.spec.Name == "exec" {
 		c.discard()
 		x.e.unwatch(c)
@@ -306,9 +310,6 @@ func (c *Conn) reject(x *call, text string) {
 	}
 	c.abort = c.multi
 	x.errf("%s", text)
-	if x.spec != nil {
-		x.e.commands[x.spec.ID].rejected.Add(1)
-	}
 }
 
 // indexCode is where the text begins after "ERR ": EXECABORT leaves only that code out.

@@ -201,7 +201,7 @@ func New(opts Options) *Engine {
 		counting: map[*waiter]bool{},
 		effects:  effects{sink: opts.Sink, say: true},
 		replica:  opts.Replica,
-		limit:    memoryLimit{max: opts.MaxMemory, policy: opts.Eviction, samples: evictSamples},
+		limit:    memoryLimit{max: opts.MaxMemory, policy: opts.Eviction, samples: evictSamples, lfuLog: lfuLogFactor, lfuDecay: lfuDecayTime},
 	}
 	for i := range e.dbs {
 		e.dbs[i] = newKeyspace(opts.HashSeed)
@@ -320,7 +320,7 @@ func (e *Engine) unlock() {
 
 // invoke runs one command and propagates it. The caller ends the unit of effects.
 func (e *Engine) invoke(x *call) {
-	spec, args, db, start := x.spec, x.args, x.dbIndex, x.tick
+	spec, args, start := x.spec, x.args, x.tick
 	x.failed = false
 	e.handlers[spec.ID].handle(x)
 	if x.dirty > 0 && !x.rewritten {
@@ -330,12 +330,15 @@ func (e *Engine) invoke(x *call) {
 	failed := x.failed
 	x.failed = false // a transaction doesn't fail with a command of its own
 	if x.blocked == nil {
-		x.note(spec, x.tick-start, failed)
+		x.note(spec, args, x.tick-start, failed)
 	}
 	if len(e.monitors) > 0 {
-		x.show(spec, db, args)
+		x.show(spec, args)
 	}
 	if x.c != nil && x.c.track != nil && spec.Is(command.FlagReadonly) && spec.Name != "eval_ro" && spec.Name != "evalsha_ro" {
+		if x.c == &e.scripts.conn { // as in Redis, the keys that the script was given
+			spec, args = e.scripts.caller.spec, e.scripts.caller.args
+		}
 		x.remember(spec, args)
 	}
 }

@@ -49,18 +49,20 @@ const (
 	// evictSlice bounds the eviction for one command when the limit has been lowered by far; housekeeping goes on with it.
 	evictSlice = time.Millisecond
 	// Of so many keys, drawn at random, the one least used goes; the next best are kept for the next time.
-	evictSamples = 5
-	evictPool    = 16
+	evictSamples     = 5
+	evictPool        = 16
+	evictSamplesMost = 64 // more makes eviction slow and not better
 
 	errOOM = "OOM command not allowed when used memory > 'maxmemory'."
 )
 
 // memoryLimit is what eviction works with. The engine's lock guards it.
 type memoryLimit struct {
-	max     int64 // bytes, 0: none
-	policy  Policy
-	samples int
-	pool    []candidate // ascending by score
+	max              int64 // bytes, 0: none
+	policy           Policy
+	samples          int
+	lfuLog, lfuDecay int64       // how slowly counters of accesses grow, and in how many minutes they lose one
+	pool             []candidate // ascending by score
 }
 
 // candidate is a key that was seen when keys to evict were looked for. A higher score goes sooner.
@@ -255,14 +257,14 @@ func (ks *keyspace) randomKey(withTTL bool) *entry[object] {
 func (e *Engine) samplePool() {
 	l, now := &e.limit, e.now()
 	for i, ks := range e.dbs {
-		for range e.limit.samples {
+		for range min(e.limit.samples, evictSamplesMost) {
 			ent := ks.randomKey(l.policy.volatileOnly())
 			if ent == nil {
 				break
 			}
 			c := candidate{db: i, score: ent.val.idle(now)}
 			if l.policy.lfu() {
-				c.score = 255 - int64(ent.val.frequency(now))
+				c.score = 255 - int64(ent.val.frequency(now, l.lfuDecay))
 			}
 			if len(l.pool) == evictPool && c.score <= l.pool[0].score ||
 				slices.ContainsFunc(l.pool, func(o candidate) bool { return o.db == i && o.key == ent.key }) {
@@ -284,8 +286,10 @@ func (e *Engine) samplePool() {
 // object.lru is the unix second of the last access or, under the LFU policies as in Redis, the minute of the last access
 // (16 bits) and a counter that grows with the logarithm of accesses (8 bits).
 const (
-	lfuStart     = 5  // of a new key, so that it isn't evicted at once
-	lfuLogFactor = 10 // how much slower the counter grows the higher it is
+	lfuStart = 5 // of a new key, so that it isn't evicted at once
+	// Redis's defaults of lfu-log-factor and lfu-decay-time.
+	lfuLogFactor = 10
+	lfuDecayTime = 1
 )
 
 func lfuMinutes(now int64) uint32 { return uint32(now/60000) & 0xffff }
@@ -293,7 +297,7 @@ func lfuMinutes(now int64) uint32 { return uint32(now/60000) & 0xffff }
 // used notes an access to the key.
 func (x *call) used(o *object) {
 	if x.e.limit.policy.lfu() {
-		o.count(x.now)
+		o.count(x.now, &x.e.limit)
 		return
 	}
 	if t := uint32(x.now / 1000); o.lru.Load() != t {
@@ -312,16 +316,19 @@ func (e *Engine) fresh(now int64) uint32 {
 // idle is the milliseconds since the last access.
 func (o *object) idle(now int64) int64 { return max(now/1000-int64(o.lru.Load()), 0) * 1000 }
 
-// frequency is the counter, less one for each minute without an access.
-func (o *object) frequency(now int64) uint32 {
+// frequency is the counter, less one for each decay minutes without an access; with 0 it stays.
+func (o *object) frequency(now, decay int64) uint32 {
 	v := o.lru.Load()
+	if decay == 0 {
+		return v & 0xff
+	}
 	idle := (lfuMinutes(now) - v>>8) & 0xffff
-	return v&0xff - min(v&0xff, idle)
+	return v&0xff - min(v&0xff, idle/uint32(decay))
 }
 
-func (o *object) count(now int64) {
-	n := o.frequency(now)
-	if n < 255 && rand.Float64()*float64(max(int(n)-lfuStart, 0)*lfuLogFactor+1) < 1 {
+func (o *object) count(now int64, l *memoryLimit) {
+	n := o.frequency(now, l.lfuDecay)
+	if n < 255 && rand.Float64()*float64(max(int64(n)-lfuStart, 0)*l.lfuLog+1) < 1 {
 		n++
 	}
 	if v := lfuMinutes(now)<<8 | n; v != o.lru.Load() {

@@ -96,7 +96,7 @@ func (f *functions) sorted() []*library {
 
 func fcallCommand(x *call, readonly bool) {
 	x.rewritten = true // what goes to replicas is what the function does
-	x.showAlways(x.dbIndex, x.args)
+	x.showAlways(x.spec, x.args)
 	f := &x.e.functions
 	fn := f.byName[strings.ToLower(string(x.args[1]))]
 	if fn == nil {
@@ -189,7 +189,7 @@ func functionList(x *call) {
 			i++
 			pattern, given = x.args[i], true
 		default:
-			x.errf("ERR Unknown argument %s", a)
+			x.err(oneLine("ERR Unknown argument " + cText(a)))
 			return
 		}
 	}
@@ -445,4 +445,3 @@ func (e *Engine) restoreAll(codes [][]byte) error {
 	}
 	return nil
 }
-

@@ -265,6 +265,7 @@ func flushGeneric(x *call, from, to int) {
 		x.syntax()
 		return
 	}
+	x.e.invalidateAll()
 	for i := from; i < to; i++ {
 		x.e.touchedAll(i, x.e.dbs[i], nil)
 		x.e.dbs[i] = newKeyspace(x.e.opts.HashSeed)
@@ -316,7 +317,7 @@ func objectFreq(x *call) {
 		return
 	}
 	if x.e.limit.policy.lfu() {
-		x.int(int64(o.frequency(x.now)))
+		x.int(int64(o.frequency(x.now, x.e.limit.lfuDecay)))
 		return
 	}
 	x.err("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when " +

@@ -32,28 +32,31 @@ func (e *Engine) unmonitor(c *Conn) {
 }
 
 // show tells monitors of a command. Those for administrators aren't shown, nor those that say so themselves.
-func (x *call) show(spec *command.Spec, db int, args [][]byte) {
+func (x *call) show(spec *command.Spec, args [][]byte) {
 	if len(x.e.monitors) == 0 || spec.Is(command.FlagSkipMonitor|command.FlagAdmin) {
 		return
 	}
-	x.showAlways(db, args)
+	x.showAlways(spec, args)
 }
 
-func (x *call) showAlways(db int, args [][]byte) {
+func (x *call) showAlways(spec *command.Spec, args [][]byte) {
 	if len(x.e.monitors) == 0 {
 		return
 	}
-	who := ""
+	who, db := "", x.dbIndex
 	switch c := x.c; {
 	case c == nil:
 	case c == &x.e.scripts.conn:
 		who = "lua"
 	default:
-		who = c.addr
+		who, db = c.addr, c.db // SELECT shows the new one
 	}
 	t := x.e.opts.Now().UnixMicro()
 	line := fmt.Appendf(nil, "%d.%06d [%d %s]", t/1e6, t%1e6, db, who)
-	for _, a := range args {
+	for i, a := range args {
+		if secret(spec, args, i) {
+			a = []byte(redacted)
+		}
 		line = append(line, ' ')
 		line = appendQuoted(line, a)
 	}

@@ -168,7 +168,6 @@ func (e *Engine) touched(db int, key []byte) {
 
 // touchedAll is touched for all keys of a database that is replaced by another.
 func (e *Engine) touchedAll(db int, before, after *keyspace) {
-	e.invalidateAll()
 	now := e.now()
 	for key, ws := range e.watched[db] {
 		was, is, over := before.keys.find(bytesOf(key)), (*entry[object])(nil), false

@@ -46,9 +46,12 @@ func (x *call) boolean(b bool) {
 }
 
 // err replies an error; the text starts with its code ("ERR …") and has no line breaks.
-func (x *call) err(text string) {
+func (x *call) err(text string) { x.errCounted(text, false) }
+
+// errCounted is err; an error that a command in a script has replied is counted already.
+func (x *call) errCounted(text string, counted bool) {
 	x.failed = true
-	if x.e != nil {
+	if !counted && x.e != nil {
 		x.e.errors.add(text)
 	}
 	x.out = frame.AppendError(x.out, text)

@@ -82,6 +82,7 @@ func (c *Conn) runOutside(w *waiter, dst []byte) ([]byte, bool) {
 	dst = w.outside(dst)
 	c.e.lock()
 	defer c.e.mu.Unlock()
+	c.e.commands[w.spec.ID].calls.Add(1)
 	if !w.served {
 		c.e.dequeue(w)
 	}

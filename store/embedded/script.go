@@ -85,6 +85,7 @@ type scripts struct {
 	random lrand48 // goes on from script to script
 	conn   Conn    // the session that a script's commands run on
 	x      call
+	caller *call // of the script under way
 
 	// The script under way.
 	readonly, allowOOM, oom, nested bool
@@ -117,8 +118,8 @@ func (s *scripts) init(e *Engine) {
 // --- EVAL ---
 
 func evalCommand(x *call, bySHA, readonly bool) {
-	x.rewritten = true              // what goes to replicas is what the script does
-	x.showAlways(x.dbIndex, x.args) // before what the script does
+	x.rewritten = true           // what goes to replicas is what the script does
+	x.showAlways(x.spec, x.args) // before what the script does
 	s := &x.e.scripts
 	if bySHA && len(x.args[1]) != 40 {
 		x.err(errNoScript)

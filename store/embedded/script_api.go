@@ -191,8 +191,12 @@ func (s *scripts) arguments(L *lua.LState) [][]byte {
 
 // generic is redis.call and redis.pcall.
 func (s *scripts) generic(L *lua.LState, r *luaRuntime, raises bool) int {
+	counted := false
 	fail := func(text string) int {
 		t := errorValue(L, text)
+		if counted {
+			t.RawSetString("ignore_error_stats_update", lua.LTrue)
+		}
 		if raises {
 			L.Error(t, 0)
 		}
@@ -208,6 +212,11 @@ func (s *scripts) generic(L *lua.LState, r *luaRuntime, raises bool) int {
 	args := s.arguments(L)
 	spec := command.Lookup(args)
 	if text := s.refused(spec, args); text != "" {
+		s.e.errors.add(text)
+		counted = true
+		if spec != nil {
+			s.e.commands[spec.ID].rejected.Add(1)
+		}
 		return fail(text)
 	}
 	if spec.Is(command.FlagWrite) {

@@ -165,7 +165,7 @@ func (x *call) replyScript(r *luaRuntime, v lua.LValue, resp, depth int) {
 
 func (x *call) replyTable(r *luaRuntime, t *lua.LTable, resp, depth int) {
 	if s, ok := t.RawGetString("err").(lua.LString); ok {
-		x.err(oneLine(string(s)))
+		x.errCounted(oneLine(strings.TrimRight(cText([]byte(s)), "\r\n")), t.RawGetString("ignore_error_stats_update") == lua.LTrue)
 		return
 	}
 	if s, ok := t.RawGetString("ok").(lua.LString); ok {

@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
-
-	"respmesh/resp/frame"
 )
 
 // program is a script or function that is to run.
@@ -41,7 +39,7 @@ func (s *scripts) run(x *call, r *luaRuntime, p program, fn *lua.LFunction, args
 	s.conn.db, s.conn.proto, s.conn.fromStream, s.conn.id = x.c.db, 2, x.fromStream, x.c.id
 	s.conn.addr, s.conn.name, s.conn.track = x.c.addr, x.c.name, x.c.track
 	s.wrote.Store(false)
-	s.cur = r
+	s.cur, s.caller = r, x
 	s.begin(r, p)
 	r.L.Push(fn)
 	for _, a := range args {
@@ -144,10 +142,5 @@ func (s *scripts) replyError(x *call, r *luaRuntime, p program, err error) {
 		}
 		text += fmt.Sprintf(" script: %s, on %s:%s.", p.name, source, line)
 	}
-	if counted { // when the command replied it
-		x.failed = true
-		x.out = frame.AppendError(x.out, oneLine(text))
-		return
-	}
-	x.err(oneLine(text))
+	x.errCounted(oneLine(text), counted)
 }

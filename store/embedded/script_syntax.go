@@ -71,6 +71,9 @@ func (p *luaParser) near() string {
 	case tokName, tokString, tokNumber:
 		return p.buf
 	}
+	if p.tok == "\x00" {
+		return "" // Lua takes it for no token
+	}
 	if len(p.tok) == 1 && p.tok[0] < ' ' {
 		return fmt.Sprintf("char(%d)", p.tok[0])
 	}

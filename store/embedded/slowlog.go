@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"respmesh/resp/command"
 	"respmesh/resp/frame"
 )
 
@@ -81,9 +82,12 @@ func (l *slowlog) reset() {
 	l.entries = nil
 }
 
-func (l *slowlog) add(x *call, nanos int64) {
-	s := slowEntry{at: x.now / 1000, usec: nanos / 1000, args: loggedArgs(x)}
-	if c := x.c; c != nil {
+func (l *slowlog) add(x *call, spec *command.Spec, args [][]byte, nanos int64) {
+	s := slowEntry{at: x.now / 1000, usec: nanos / 1000, args: loggedArgs(spec, args)}
+	switch c := x.c; {
+	case c == &x.e.scripts.conn:
+		s.addr = "?:0"
+	case c != nil:
 		s.addr, s.name = c.addr, c.name
 	}
 	l.mu.Lock()
@@ -95,14 +99,14 @@ func (l *slowlog) add(x *call, nanos int64) {
 }
 
 // loggedArgs copies the command's arguments as far as the log keeps them. Passwords aren't kept.
-func loggedArgs(x *call) []string {
-	if n := x.spec.Name; n == "auth" || n == "hello" {
-		return []string{string(x.args[0]), "(redacted)"}
-	}
+func loggedArgs(spec *command.Spec, args [][]byte) []string {
 	var out []string
-	for i, a := range x.args {
-		if i == slowlogArgs-1 && len(x.args) > slowlogArgs {
-			return append(out, fmt.Sprintf("... (%d more arguments)", len(x.args)-i))
+	for i, a := range args {
+		if secret(spec, args, i) {
+			a = []byte(redacted)
+		}
+		if i == slowlogArgs-1 && len(args) > slowlogArgs {
+			return append(out, fmt.Sprintf("... (%d more arguments)", len(args)-i))
 		}
 		if len(a) > slowlogArg {
 			out = append(out, fmt.Sprintf("%s... (%d more bytes)", a[:slowlogArg], len(a)-slowlogArg))
@@ -113,9 +117,22 @@ func loggedArgs(x *call) []string {
 	return out
 }
 
+const redacted = "(redacted)"
+
+// secret tells whether an argument is a name or password that isn't shown.
+func secret(spec *command.Spec, args [][]byte, i int) bool {
+	switch spec.Name {
+	case "auth":
+		return i > 0
+	case "hello":
+		return i > 1 && is(args[i-1], "AUTH") || i > 2 && is(args[i-2], "AUTH")
+	}
+	return false
+}
+
 func slowlogGet(x *call) {
 	if len(x.args) > 3 {
-		x.errf("ERR wrong number of arguments for '%s' command", x.spec.Name)
+		x.badSubcommand()
 		return
 	}
 	count := int64(10)

@@ -218,6 +218,7 @@ func (e *Engine) Restore(r io.Reader) error {
 	if err := e.restoreAll(rd.Functions()); err != nil {
 		return fmt.Errorf("restore functions: %w", err)
 	}
+	e.invalidateAll()
 	for i, ks := range dbs {
 		e.touchedAll(i, e.dbs[i], ks)
 		e.dbs[i] = ks

@@ -35,7 +35,7 @@ type clockBase struct{ start time.Time }
 func (c clockBase) tick() int64 { return int64(time.Since(c.start)) }
 
 // note counts a command that took some nanoseconds.
-func (x *call) note(spec *command.Spec, nanos int64, failed bool) {
+func (x *call) note(spec *command.Spec, args [][]byte, nanos int64, failed bool) {
 	e := x.e
 	if x.tally.spec != spec {
 		x.flushTally()
@@ -55,7 +55,7 @@ func (x *call) note(spec *command.Spec, nanos int64, failed bool) {
 		h.add(nanos)
 	}
 	if limit := e.slow.threshold.Load(); limit >= 0 && nanos >= limit*1000 && !spec.Is(command.FlagSkipSlowlog) {
-		e.slow.add(x, nanos)
+		e.slow.add(x, spec, args, nanos)
 	}
 	if e.latency.threshold > 0 && nanos >= e.latency.threshold*int64(time.Millisecond) {
 		event := "command"

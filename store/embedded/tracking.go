@@ -126,7 +126,7 @@ func (e *Engine) invalidate(key []byte) {
 	}
 }
 
-// invalidateAll tells all who track that everything has changed: databases were emptied or exchanged.
+// invalidateAll tells all who track that everything has changed: databases were emptied.
 func (e *Engine) invalidateAll() {
 	t := &e.tracking
 	if t.sessions == 0 {

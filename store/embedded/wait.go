@@ -69,6 +69,7 @@ func (c *Conn) waitForReplicas(ctx context.Context, w *waiter, dst []byte) (out 
 	}
 	e.lock()
 	defer e.mu.Unlock()
+	e.commands[w.spec.ID].calls.Add(1)
 	switch {
 	case w.refused != "":
 		return frame.AppendError(dst, w.refused), true

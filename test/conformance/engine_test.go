@@ -17,6 +17,14 @@ import (
 	"respmesh/store/embedded"
 )
 
+// noSaver is there so that the commands are.
+type noSaver struct{}
+
+func (noSaver) Save() error              { return nil }
+func (noSaver) BackgroundSave() error    { return nil }
+func (noSaver) BackgroundRewrite() error { return nil }
+func (noSaver) LastSave() time.Time      { return time.Now() }
+
 // engineTarget calls the embedded engine directly.
 type engineTarget struct {
 	engine *embedded.Engine
@@ -47,7 +55,7 @@ func (e *engineTarget) close() {
 
 func (e *engineTarget) reset(proto int) error {
 	e.close()
-	e.engine = embedded.New(embedded.Options{HashSeed: 1, Version: "7.0.15"})
+	e.engine = embedded.New(embedded.Options{HashSeed: 1, Version: "7.0.15", Saver: noSaver{}})
 	for i := range e.conns {
 		e.conns[i] = e.engine.NewConn(embedded.ConnOptions{ID: int64(i + 1), Addr: "127.0.0.1:1", Proto: 2, Push: func([]byte) {}})
 		if p, err := e.do(i, []string{"HELLO", strconv.Itoa(proto)}); err != nil || p.isError() {
@@ -55,13 +63,16 @@ func (e *engineTarget) reset(proto int) error {
 		}
 	}
 	e.pushed = nil
-	e.listener = e.engine.NewConn(embedded.ConnOptions{Push: func(p []byte) {
+	e.listener = e.engine.NewConn(embedded.ConnOptions{Addr: "127.0.0.1:2", Push: func(p []byte) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.pushed = append(e.pushed, p...)
 	}})
-	for _, args := range [][]string{{"CONFIG", "SET", "notify-keyspace-events", eventsOn}, {"PSUBSCRIBE", "__key*"}} {
-		e.listener.Do(context.Background(), nil, []command.Request{request(args)})
+	e.listener.Do(context.Background(), nil, []command.Request{request([]string{"PSUBSCRIBE", "__key*"})})
+	for _, args := range freshState {
+		if p, err := e.do(0, args); err != nil || p.isError() {
+			return fmt.Errorf("%q: %v %v", args, p, err)
+		}
 	}
 	return nil
 }

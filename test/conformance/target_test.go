@@ -34,6 +34,8 @@ const eventsOn = "KEAmn"
 var freshState = [][]string{
 	{"FLUSHALL"}, {"FUNCTION", "FLUSH"}, {"SCRIPT", "FLUSH"},
 	{"CONFIG", "SET", "notify-keyspace-events", eventsOn, "maxmemory-policy", "noeviction", "maxmemory", "0"},
+	{"CONFIG", "SET", "maxmemory-samples", "5", "slowlog-max-len", "128", "slowlog-log-slower-than", "-1", "latency-monitor-threshold", "0",
+		"latency-tracking", "yes", "tracking-table-max-keys", "1000000", "lfu-log-factor", "10"},
 	{"CONFIG", "RESETSTAT"}, {"SLOWLOG", "RESET"},
 }
 
@@ -106,12 +108,15 @@ func (r *redisTarget) reset(proto int) error {
 			return err
 		}
 	}
+	if _, err := r.do(listener, []string{"PSUBSCRIBE", "__key*"}); err != nil {
+		return err
+	}
 	for _, args := range freshState {
 		if _, err := r.do(0, args); err != nil {
 			return err
 		}
 	}
-	_, err := r.do(listener, []string{"PSUBSCRIBE", "__key*"})
+	_, err := r.events()
 	return err
 }
 
