@@ -162,6 +162,14 @@ func (c bigConn) DoWithin(_ context.Context, dst []byte, reqs []command.Request,
 	return dst, len(reqs)
 }
 
+func (c bigConn) Do(ctx context.Context, dst []byte, reqs []command.Request) []byte {
+	for i := range reqs {
+		one := bigConn{most: new(atomic.Int64)}
+		dst, _ = one.DoWithin(ctx, dst, reqs[i:i+1], 0)
+	}
+	return dst
+}
+
 type bigStore struct {
 	nullStore
 	most atomic.Int64

@@ -156,6 +156,12 @@ func (l *link) answer(c *call, raw []byte) {
 	if l.switched(c, raw) {
 		return
 	}
+	if c.read && isTooBig(raw) {
+		if !l.g.askAlone(c, l.remote.node) {
+			l.g.answerFailed(c, l.remote, errNotSent)
+		}
+		return
+	}
 	l.g.remember(l, c)
 	if c.class < classCount && c.out != nil {
 		took := l.now.Sub(c.started)

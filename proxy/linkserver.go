@@ -258,7 +258,7 @@ func (l *served) execute() {
 		if l.tracks {
 			l.out.holdPushes() // until the replies are written
 		}
-		l.reply = l.sc.Do(l.ctx, l.reply, l.reqs[:l.n])
+		l.do(l.reqs[:l.n])
 	}
 	l.n = 0
 }
@@ -339,6 +339,10 @@ func (l *served) special(req *command.Request) bool {
 // flush writes the replies, the store's position first if it has changed.
 func (l *served) flush() error {
 	l.execute()
+	return l.write()
+}
+
+func (l *served) write() error {
 	if len(l.reply) == 0 && l.hello == nil {
 		return l.ctx.Err()
 	}

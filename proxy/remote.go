@@ -156,14 +156,17 @@ func (s *session) send(l *link, k *call, raw []byte) {
 }
 
 // match brings a connection of the session's own into the session's protocol and database.
-func (s *session) match(l *link) {
-	if l.proto != s.proto {
-		l.proto = s.proto
-		l.order(false, "HELLO", strconv.Itoa(s.proto))
+func (s *session) match(l *link) { l.become(s.proto, s.db) }
+
+// become brings a connection that nobody else uses into a protocol and a database.
+func (l *link) become(proto, db int) {
+	if l.proto != proto {
+		l.proto = proto
+		l.order(false, "HELLO", strconv.Itoa(proto))
 	}
-	if l.db != s.db {
-		l.db = s.db
-		l.order(false, "SELECT", strconv.Itoa(s.db))
+	if l.db != db {
+		l.db = db
+		l.order(false, "SELECT", strconv.Itoa(db))
 	}
 }
 
