@@ -57,6 +57,14 @@ func (l *local) Latency(context.Context) ([]api.LatencyRow, error) {
 	return rows, nil
 }
 
+// RotateKey implements api.Local.
+func (l *local) RotateKey(ctx context.Context) error {
+	if l.rotateKey == nil {
+		return &api.Error{Code: api.CodeUnavailable, Message: "the nodes of respmesh dev keep their keys"}
+	}
+	return l.rotateKey(ctx)
+}
+
 // status is what the node knows of the database.
 func (db *database) status() api.NodeDatabaseStatus {
 	gateway := db.gateway.Status()

@@ -73,18 +73,19 @@ type Node struct {
 	started time.Time
 
 	// Set by Start, then constant.
-	source  Source
-	leases  leases // nil: the topology says who leads
-	session *etcd.Session
-	others  *candidates
-	infra   netip.Addr
-	prober  *mesh.Prober
-	links   *proxy.LinkServer
-	dns     *dns.Server
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
-	leaving atomic.Bool // gives up what it leads, and takes nothing
+	source    Source
+	leases    leases // nil: the topology says who leads
+	session   *etcd.Session
+	rotateKey func(ctx context.Context) error // nil: keys stay
+	others    *candidates
+	infra     netip.Addr
+	prober    *mesh.Prober
+	links     *proxy.LinkServer
+	dns       *dns.Server
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+	leaving   atomic.Bool // gives up what it leads, and takes nothing
 
 	mu        sync.Mutex
 	databases map[databaseKey]*database

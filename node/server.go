@@ -164,6 +164,9 @@ func (s *Server) meet(t *netconf.Topology) error {
 	if !ok {
 		return fmt.Errorf("node %s isn't in the mesh any more: it was removed; to enter again, give another --data and --join", s.opts.Name)
 	}
+	if err := s.finishRotation(t); err != nil {
+		return err
+	}
 	s.node.infra = self.Addr
 	rules, addrs, peers := s.node.wanted(t)
 	return errors.Join(s.node.filter.SetRules(rules), s.node.device.SetAddrs(addrs), s.node.device.SetPeers(peers))
@@ -188,6 +191,7 @@ func (s *Server) run(ctx context.Context) error {
 	if err := s.node.Start(ctx, registry, session); err != nil {
 		return err
 	}
+	s.node.rotateKey = s.rotate
 	if s.fleet, err = s.node.fleet(s.control); err != nil {
 		return err
 	}

@@ -266,3 +266,5 @@ func breaks(ts *testscript.TestScript, neg bool, args []string) {
 	defer mesh.mu.Unlock()
 	mesh.broke = args[0]
 }
+
+func (m *fakeMesh) RotateKey(context.Context, string) error { return nil }

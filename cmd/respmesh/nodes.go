@@ -11,7 +11,7 @@ import (
 func newNodes() *cobra.Command {
 	r := &remote{}
 	return r.bind(family("nodes", "List, drain and remove nodes", "A node is one respmesh process in a region. A new one joins with: respmesh server --join (see respmesh token create --scope node).",
-		nodesList(r), nodesDrain(r), nodesUndrain(r), nodesRemove(r)))
+		nodesList(r), nodesDrain(r), nodesUndrain(r), nodesRotateKey(r), nodesRemove(r)))
 }
 
 func nodesList(r *remote) *cobra.Command {
@@ -76,6 +76,21 @@ func nodesUndrain(r *remote) *cobra.Command {
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Node %s takes new sessions again.\n", n.Name)
 			return err
+		}),
+	}
+}
+
+func nodesRotateKey(r *remote) *cobra.Command {
+	return &cobra.Command{
+		Use: "rotate-key NAME", Short: "Have a node make a new WireGuard key", Args: exactly("NAME"), ValidArgsFunction: r.completeNodes,
+		Long: `Have a node make a new WireGuard key and tell the others of it. Connections between the
+nodes go on. Peers of the node have the old key in their configuration: make those anew
+with respmesh wireguard reset.`,
+		RunE: r.run(func(cmd *cobra.Command, c *api.Client, args []string) error {
+			if err := c.RotateNodeKey(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			return r.said(cmd, "rotated", args[0], "Node "+args[0]+" has a new WireGuard key. Its peers need new configurations: respmesh wireguard reset.")
 		}),
 	}
 }

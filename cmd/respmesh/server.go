@@ -82,7 +82,9 @@ is what its data directory says, and --data is enough.`,
 				return server.ListenAPI(given["api-listen"])
 			}
 			if config == "" {
-				reload = func(*node.Server) error { return errors.New("there is nothing to reload: the node was started without --config") }
+				reload = func(*node.Server) error {
+					return errors.New("there is nothing to reload: the node was started without --config")
+				}
 			}
 			return runServer(cmd.Context(), opts, reload, asJSON, cmd.OutOrStdout())
 		},

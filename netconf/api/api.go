@@ -51,6 +51,8 @@ type Fleet interface {
 	DatabaseStatus(ctx context.Context, org, db string) ([]NodeDatabaseStatus, error)
 	Explain(ctx context.Context, org, db string, in ExplainRequest) (Explanation, error)
 	Latency(ctx context.Context) (Latency, error)
+	// RotateKey has a node make a new WireGuard key.
+	RotateKey(ctx context.Context, node string) error
 	Backup(ctx context.Context, w io.Writer) error
 }
 
@@ -60,6 +62,8 @@ type Local interface {
 	Explain(ctx context.Context, org, db string, args []string) (Explanation, error)
 	// Latency gives the round trips from this node's region.
 	Latency(ctx context.Context) ([]LatencyRow, error)
+	// RotateKey makes a new WireGuard key for this node.
+	RotateKey(ctx context.Context) error
 }
 
 // Trust is what a handler takes a request without a token for.

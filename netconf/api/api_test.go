@@ -269,3 +269,5 @@ func TestUnknownPlaces(t *testing.T) {
 		}
 	}
 }
+
+func (f *fakeFleet) RotateKey(context.Context, string) error { return nil }

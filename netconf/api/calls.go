@@ -90,6 +90,11 @@ func (c *Client) UndrainNode(ctx context.Context, name string) (Node, error) {
 	return post[Node](ctx, c, "/v1/nodes/"+esc(name)+"/undrain", nil)
 }
 
+// RotateNodeKey has a node make a new WireGuard key.
+func (c *Client) RotateNodeKey(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodPost, "/v1/nodes/"+esc(name)+"/rotate-key", nil, nil, nil)
+}
+
 // DeleteNode removes a node that is drained or away; with force any.
 func (c *Client) DeleteNode(ctx context.Context, name string, force bool) error {
 	var query url.Values

@@ -175,6 +175,18 @@ func (f *MeshFleet) nodeStatus(ctx context.Context, n netconf.Node, org, db stri
 	return get[NodeDatabaseStatus](ctx, c, nodePath(org, db)+"/status", nil)
 }
 
+// RotateKey implements Fleet.
+func (f *MeshFleet) RotateKey(ctx context.Context, node string) error {
+	if node == f.opt.Node {
+		return f.opt.Local.RotateKey(ctx)
+	}
+	c, err := f.NodeClient(node)
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, http.MethodPost, "/v1/node/rotate-key", nil, nil, nil)
+}
+
 // away says why a node's answer is missing.
 func away(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -151,3 +151,5 @@ func TestMeshFleet(t *testing.T) {
 	_, err = c.Nodes(ctx)
 	want(t, err, CodeForbidden, "a node may not do this; use a token")
 }
+
+func (nodeLocal) RotateKey(context.Context) error { return nil }

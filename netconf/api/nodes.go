@@ -49,6 +49,25 @@ func setDraining(c *call, draining bool) (any, error) {
 	return nodeOf(c.topo, after), nil
 }
 
+// rotateNodeKey asks the node: only it has its private key.
+func rotateNodeKey(c *call) (any, error) {
+	name := c.PathValue("node")
+	if _, ok := c.topo.Node(name); !ok {
+		return nil, noNode(name)
+	}
+	if c.s.opt.Fleet == nil {
+		return nil, failf(CodeUnavailable, "this node doesn't reach the others")
+	}
+	return nil, c.s.opt.Fleet.RotateKey(c.Context(), name)
+}
+
+func rotateOwnKey(c *call) (any, error) {
+	if c.s.opt.Local == nil {
+		return nil, errNoLocal
+	}
+	return nil, c.s.opt.Local.RotateKey(c.Context())
+}
+
 func noNode(name string) error {
 	return failf(CodeNotFound, "node %q isn't there; respmesh nodes list shows what is", clip(name))
 }

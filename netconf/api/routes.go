@@ -101,6 +101,7 @@ func routes() []route {
 		{method: get, path: "/v1/nodes", access: accessReadAll, handle: listNodes, out: Nodes{}, doc: "List the nodes"},
 		{method: post, path: node + "/drain", access: accessAdmin, handle: drainNode, out: Node{}, doc: "Have a node take no new sessions and give up its leases"},
 		{method: post, path: node + "/undrain", access: accessAdmin, handle: undrainNode, out: Node{}, doc: "Take a drained node back"},
+		{method: post, path: node + "/rotate-key", access: accessAdmin, handle: rotateNodeKey, doc: "Have a node make a new WireGuard key; its connections go on"},
 		{method: del, path: node, access: accessAdmin, handle: deleteNode,
 			query: []param{{"force", "boolean", "also one that serves, or is the last of a primary region"}}, doc: "Remove a node that is drained or away"},
 		{method: get, path: "/v1/latency", access: accessAny, handle: latency, out: Latency{}, doc: "Round trips between regions"},
@@ -112,6 +113,7 @@ func routes() []route {
 		{method: get, path: "/v1/join", access: accessPublic, handle: joinChallenge, out: JoinChallenge{}, doc: "What a node needs to prove that it holds its WireGuard key"},
 		{method: post, path: "/v1/join", access: accessPublic, handle: join, in: JoinRequest{}, out: JoinResponse{}, doc: "Become a node of the mesh"},
 
+		{method: post, path: nodeSelf + "/rotate-key", access: accessNode, handle: rotateOwnKey, doc: "Have this node make a new WireGuard key"},
 		{method: get, path: nodeSelf + dbInOrg + "/status", access: accessNode, handle: localStatus, out: NodeDatabaseStatus{}, doc: "Node to node: a database as this node sees it"},
 		{method: post, path: nodeSelf + dbInOrg + "/explain", access: accessNode, handle: localExplain, in: ExplainRequest{}, out: Explanation{}, doc: "Node to node: where a command of a client of this node would go"},
 		{method: get, path: nodeSelf + "/latency", access: accessNode, handle: localLatency, out: Latency{}, doc: "Node to node: round trips from this node"},

@@ -115,6 +115,7 @@ DELETE /v1/tokens/admin                             -+------
 GET    /v1/nodes                                    -+--+---
 POST   /v1/nodes/mad-1/drain                        -+------
 POST   /v1/nodes/mad-1/undrain                      -+------
+POST   /v1/nodes/mad-1/rotate-key                   -+------
 DELETE /v1/nodes/mad-1                              -+------
 GET    /v1/latency                                  -+++++-+
 GET    /v1/audit                                    -+--+---
@@ -125,6 +126,7 @@ GET    /v1/node/orgs/acme/databases/demo/status     -+-----+
 POST   /v1/node/orgs/acme/databases/demo/explain    -+-----+
 GET    /v1/node/latency                             -+-----+
 POST   /v1/node/certificate                         -+-----+
+POST   /v1/node/rotate-key                          -+-----+
 `
 
 // Each route with each scope. Who may use a route gets an answer about the request, which here is often wrong.
@@ -215,6 +217,8 @@ func TestEveryRoute(t *testing.T) {
 		{"GET", "/v1/nodes", "", `"online":false`},
 		{"POST", "/v1/nodes/nrt-1/drain", "", `"draining":true`},
 		{"POST", "/v1/nodes/nrt-1/undrain", "", `"draining":false`},
+		{"POST", "/v1/nodes/nrt-1/rotate-key", "", ""},
+		{"POST", "/v1/node/rotate-key", "", ""},
 		{"DELETE", "/v1/nodes/nrt-1?force=true", "", ""},
 		{"GET", "/v1/latency", "", `"rtt_ms":24.5`},
 		{"GET", "/v1/audit?limit=3", "", `"before":`},
@@ -251,3 +255,5 @@ func TestEveryRoute(t *testing.T) {
 		}
 	}
 }
+
+func (fakeLocal) RotateKey(context.Context) error { return nil }

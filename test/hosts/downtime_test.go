@@ -32,6 +32,10 @@ func TestChangesWithoutDowntime(t *testing.T) {
 	}
 	m.awaitUse(t, nrt, nrt)
 	m.awaitUse(t, ams, ams)
+	for _, n := range m.Nodes {
+		m.cli(t, "nodes", "rotate-key", n.Name)
+		load.wrote(t, 20)
+	}
 	clean(t, load.Stop())
 }
 

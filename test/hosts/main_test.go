@@ -112,6 +112,8 @@ func (c *Client) want(t *testing.T, reply string, args ...string) {
 func eventually(t *testing.T, within time.Duration, try func() error) {
 	t.Helper()
 	deadline := time.Now().Add(within)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		err := try()
 		if err == nil {
@@ -120,7 +122,7 @@ func eventually(t *testing.T, within time.Duration, try func() error) {
 		if time.Now().After(deadline) {
 			t.Fatalf("after %v: %v", within, err)
 		}
-		time.Sleep(20 * time.Millisecond)
+		<-tick.C
 	}
 }
 
