@@ -39,6 +39,8 @@ type Node struct {
 	Region string     `json:"region"`
 	Key    string     `json:"key"`  // WireGuard public key, base64
 	Addr   netip.Addr `json:"addr"` // below the infrastructure's prefix
+	// NextKey is the one that the node is about to have: the others take it from either.
+	NextKey string `json:"next_key,omitempty"`
 	// Endpoint is where the other nodes find its WireGuard by UDP, as host:port; empty: it isn't known, and the
 	// node has to call the others.
 	Endpoint string `json:"endpoint,omitempty"`

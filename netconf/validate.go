@@ -101,6 +101,11 @@ func (v *validator) node(s *State, n *Node) error {
 	if err := v.key(n.Key, what); err != nil {
 		return err
 	}
+	if n.NextKey != "" {
+		if err := v.key(n.NextKey, what+"'s next key"); err != nil {
+			return err
+		}
+	}
 	if err := checkEndpoint(n.Endpoint); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}

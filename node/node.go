@@ -87,6 +87,7 @@ type Node struct {
 	wg        sync.WaitGroup
 	leaving   atomic.Bool // gives up what it leads, and takes nothing
 
+	applying  sync.Mutex // the device's peers
 	mu        sync.Mutex
 	databases map[databaseKey]*database
 	resolvers map[netip.Addr]bool // org resolvers that are served
@@ -148,6 +149,7 @@ func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) 
 	n.wg.Go(func() { n.follow(ctx, changed) })
 	n.wg.Go(func() { n.kickReplicas(ctx) })
 	n.wg.Go(func() { n.endLostWaits(ctx) })
+	n.wg.Go(func() { n.followKeys(ctx) })
 	return nil
 }
 
@@ -206,11 +208,14 @@ func (n *Node) apply(ctx context.Context, t *netconf.Topology) error {
 	if err := n.filter.SetRules(rules); err != nil {
 		return err
 	}
-	if err := errors.Join(n.device.SetAddrs(addrs), n.device.SetPeers(peers)); err != nil {
+	n.applying.Lock()
+	err := errors.Join(n.device.SetAddrs(addrs), n.device.SetPeers(peers))
+	n.applying.Unlock()
+	if err != nil {
 		return err
 	}
 	n.prober.SetTargets(n.probeTargets(t))
-	err := errors.Join(n.serveResolvers(t), n.reconcileDatabases(ctx, t))
+	err = errors.Join(n.serveResolvers(t), n.reconcileDatabases(ctx, t))
 	if n.session != nil {
 		_ = n.session.Report(n.live(t.Revision)) // a session that has ended says nothing more
 	}
@@ -231,22 +236,7 @@ func (n *Node) wanted(t *netconf.Topology) (mesh.FilterRules, []netip.Addr, []me
 			addrs = append(addrs, regional)
 		}
 	}
-	var peers []mesh.Peer
-	for _, other := range t.Nodes {
-		if other.Name == n.opts.Name {
-			continue
-		}
-		key, err := mesh.ParsePublicKey(other.Key)
-		if err != nil {
-			n.log.Error("node left out of the mesh", "peer", other.Name, "err", err)
-			continue
-		}
-		peer := mesh.Peer{PublicKey: key, Host: other.Endpoint, AllowedIPs: hostRoutes(other.Addr)}
-		if n.opts.Endpoint != nil {
-			peer.Endpoint, peer.Host = n.opts.Endpoint(other.Name), ""
-		}
-		peers = append(peers, peer)
-	}
+	peers := n.nodePeers(t)
 	for _, p := range t.PeersIn(n.opts.Region) {
 		key, err := mesh.ParsePublicKey(p.Key)
 		if err != nil {
