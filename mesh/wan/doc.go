@@ -7,6 +7,10 @@
 // stands for b, and the other way round. So both ends see an ordinary peer at an
 // ordinary address, and nothing in them knows about the relay.
 //
+// A Router does the same for hosts with a network of their own, such as network
+// namespaces: it stands where the kernel routes what goes from one place to
+// another, and passes on all that they say, not WireGuard alone.
+//
 // Conditions change at run time. Chance comes from a seed: the fate of the n-th
 // datagram of a direction is the same in every run. All waiting datagrams stand
 // in one heap of deadlines; there is no timer or goroutine per datagram.

@@ -61,7 +61,7 @@ type line struct {
 	queued   int           // datagrams in the schedule
 	stats    Stats
 
-	out *outlet // where it leaves; nil until the path exists
+	out exit // where it leaves; nil until the path exists
 }
 
 func newLine(seed uint64, from, to string) *line {

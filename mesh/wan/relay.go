@@ -1,7 +1,6 @@
 package wan
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,7 +8,6 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
@@ -31,25 +29,15 @@ type Options struct {
 	Log    *slog.Logger // nil: discards
 }
 
-// Relay is the network between nodes.
+// Relay is the network between nodes: a socket for each that another one sends to.
 type Relay struct {
-	opt   Options
-	start time.Time
-	queue schedule
-	wake  chan struct{} // the first deadline has become an earlier one
-	bufs  sync.Pool
-	ctx   context.Context // the life of the relay, ended by Close
-	end   context.CancelFunc
-	wg    sync.WaitGroup
+	*network
+	listen netip.Addr
 
 	mu    sync.Mutex
-	lines map[direction]*line  // guarded by mu
 	paths map[direction]path   // by (a, b) as given and (b, a), guarded by mu
-	cut   map[string]bool      // nodes cut off, guarded by mu
 	socks map[*outlet]net.Conn // guarded by mu
 }
-
-type direction struct{ from, to string }
 
 // path is where a node finds another: the socket that stands for it.
 type path struct{ endpoint netip.AddrPort }
@@ -71,25 +59,8 @@ func New(o Options) *Relay {
 	if !o.Listen.IsValid() {
 		o.Listen = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	r := &Relay{
-		opt:   o,
-		start: time.Now(),
-		wake:  make(chan struct{}, 1),
-		bufs:  sync.Pool{New: func() any { return new([maxDatagram]byte) }},
-		lines: make(map[direction]*line),
-		paths: make(map[direction]path),
-		cut:   make(map[string]bool),
-		socks: make(map[*outlet]net.Conn),
-	}
-	r.ctx, r.end = context.WithCancel(context.Background())
-	r.wg.Go(r.deliver)
-	return r
+	return &Relay{network: newNetwork(o), listen: o.Listen, paths: make(map[direction]path), socks: make(map[*outlet]net.Conn)}
 }
-
-func (r *Relay) now() time.Duration { return time.Since(r.start) }
 
 // Path opens the way between two nodes that listen at addrA and addrB. The first
 // result is where a finds b, the second where b finds a. A second call for the
@@ -115,9 +86,9 @@ func (r *Relay) Path(a, b string, addrA, addrB netip.AddrPort) (bForA, aForB net
 		r.dropLocked(toA)
 		return bForA, aForB, err
 	}
-	ab, ba := r.lineLocked(a, b), r.lineLocked(b, a)
-	ab.setOutlet(toB)
-	ba.setOutlet(toA)
+	ab, ba := r.line(a, b), r.line(b, a)
+	ab.setExit(toB)
+	ba.setExit(toA)
 	r.wg.Go(func() { r.receive(toA, ab) })
 	r.wg.Go(func() { r.receive(toB, ba) })
 	bForA, aForB = local(toA), local(toB)
@@ -130,13 +101,13 @@ func local(o *outlet) netip.AddrPort { return o.conn.LocalAddr().(*net.UDPAddr).
 
 // openLocked makes a socket connected to a node: the kernel keeps strangers out.
 func (r *Relay) openLocked(node netip.AddrPort) (*outlet, error) {
-	c, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(r.opt.Listen, 0)), net.UDPAddrFromAddrPort(node))
+	c, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(r.listen, 0)), net.UDPAddrFromAddrPort(node))
 	if err != nil {
 		return nil, fmt.Errorf("wan: open a path: %w", err)
 	}
 	growBuffers(c, socketBuffer)
 	o := &outlet{conn: c}
-	if r.opt.Listen.Is4() {
+	if r.listen.Is4() {
 		o.batch = ipv4.NewPacketConn(c)
 	} else {
 		o.batch = ipv6.NewPacketConn(c)
@@ -148,93 +119,6 @@ func (r *Relay) openLocked(node netip.AddrPort) (*outlet, error) {
 func (r *Relay) dropLocked(o *outlet) {
 	delete(r.socks, o)
 	o.conn.Close()
-}
-
-func (r *Relay) lineLocked(from, to string) *line {
-	d := direction{from, to}
-	l := r.lines[d]
-	if l == nil {
-		l = newLine(r.opt.Seed, from, to)
-		for _, n := range [...]string{from, to} {
-			if r.cut[n] {
-				l.nodeCuts++
-			}
-		}
-		r.lines[d] = l
-	}
-	return l
-}
-
-func (l *line) setOutlet(o *outlet) {
-	l.mu.Lock()
-	l.out = o
-	l.mu.Unlock()
-}
-
-// Set gives one direction its conditions; they hold for datagrams from now on.
-// The path needn't exist yet.
-func (r *Relay) Set(from, to string, c Conditions) error {
-	if err := c.validate(); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	l := r.lineLocked(from, to)
-	r.mu.Unlock()
-	l.mu.Lock()
-	l.c = c
-	l.mu.Unlock()
-	return nil
-}
-
-// Conditions are those of one direction now.
-func (r *Relay) Conditions(from, to string) Conditions {
-	r.mu.Lock()
-	l := r.lineLocked(from, to)
-	r.mu.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.c
-}
-
-// Cut takes a node off the network, in both directions, until Heal. Conditions
-// stay as they are.
-func (r *Relay) Cut(node string) { r.setCut(node, true) }
-
-// Heal brings a node back that Cut took off.
-func (r *Relay) Heal(node string) { r.setCut(node, false) }
-
-func (r *Relay) setCut(node string, cut bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.cut[node] == cut {
-		return
-	}
-	r.cut[node] = cut
-	for d, l := range r.lines {
-		if d.from != node && d.to != node {
-			continue
-		}
-		l.mu.Lock()
-		if cut {
-			l.nodeCuts++
-		} else {
-			l.nodeCuts--
-		}
-		l.mu.Unlock()
-	}
-}
-
-// Stats counts one direction.
-func (r *Relay) Stats(from, to string) Stats {
-	r.mu.Lock()
-	l := r.lines[direction{from, to}]
-	r.mu.Unlock()
-	if l == nil {
-		return Stats{}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.stats
 }
 
 // Close ends the relay; what is under way is lost. Further calls do nothing.
@@ -266,7 +150,7 @@ func (r *Relay) receive(from *outlet, l *line) {
 		}
 		if err != nil {
 			if r.ctx.Err() == nil {
-				r.opt.Log.Error("relay socket failed", "err", err)
+				r.log.Error("relay socket failed", "err", err)
 			}
 			return
 		}
@@ -296,62 +180,8 @@ func (r *Relay) receive(from *outlet, l *line) {
 				msgs[i].Buffers[0] = bufs[i][:]
 			}
 		}
-		if len(now) > 0 {
-			r.send(now)
-		}
-		if len(later) > 0 && r.queue.add(later) {
-			select {
-			case r.wake <- struct{}{}:
-			default:
-			}
-		}
-	}
-}
-
-// deliver sends what comes due.
-func (r *Relay) deliver() {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	due := make([]parcel, 0, 4*writeBatch)
-	for {
-		var wait time.Duration
-		due, wait = r.queue.due(due, r.now())
-		r.send(due)
-		switch {
-		case r.ctx.Err() != nil:
-			return
-		case wait == 0:
-			continue
-		case wait < 0:
-			wait = time.Hour
-		}
-		timer.Reset(wait)
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-timer.C:
-		case <-r.wake:
-		}
-	}
-}
-
-// send sends parcels, each line's in order, and gives their buffers back.
-func (r *Relay) send(ps []parcel) {
-	for len(ps) > 0 {
-		l := ps[0].line
-		n := 1
-		for n < len(ps) && n < writeBatch && ps[n].line == l {
-			n++
-		}
-		l.mu.Lock()
-		out := l.out
-		l.mu.Unlock()
-		out.write(ps[:n])
-		for i := range ps[:n] {
-			r.bufs.Put(ps[i].buf)
-			ps[i] = parcel{}
-		}
-		ps = ps[n:]
+		r.send(now)
+		r.schedule(later)
 	}
 }
 
