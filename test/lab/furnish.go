@@ -82,7 +82,7 @@ func (l *Lab) CreateDatabase(ctx context.Context, org, name string, args ...stri
 
 // Redis runs redis-cli on a host.
 func (h *Host) Redis(ctx context.Context, host string, d Database, args ...string) (string, error) {
-	cmd := h.Command(ctx, append([]string{"redis-cli", "-t", "5", "-e", "-h", host}, args...)...)
+	cmd := h.Command(ctx, append([]string{"timeout", "10", "redis-cli", "-e", "-h", host}, args...)...)
 	cmd.Env = append(cmd.Env, "REDISCLI_AUTH="+d.Password)
 	return run(cmd)
 }

@@ -255,7 +255,7 @@ func (n *Node) Log() string {
 	if err != nil {
 		return err.Error()
 	}
-	return string(raw[max(0, len(raw)-6000):])
+	return string(raw[max(0, len(raw)-3000):])
 }
 
 func (n *Node) process() (*exec.Cmd, chan struct{}) {
