@@ -208,7 +208,7 @@ func (s *Server) openControl(ctx context.Context) (err error) {
 	if s.keys, err = openKeys(s.path(keysDir), false); err != nil {
 		return err
 	}
-	options := etcd.ClientOptions{Endpoints: s.id.Control, Dial: s.dialMesh}
+	options := etcd.ClientOptions{Endpoints: s.id.Control, Dial: s.dialControl}
 	if len(s.opts.Etcd.Endpoints) > 0 {
 		options = etcd.ClientOptions{Endpoints: s.opts.Etcd.Endpoints}
 		options.TLS, err = s.opts.Etcd.tls()

@@ -172,11 +172,15 @@ func (s *Server) meet(t *netconf.Topology) error {
 	return errors.Join(s.node.filter.SetRules(rules), s.node.device.SetAddrs(addrs), s.node.device.SetPeers(peers))
 }
 
-// dialMesh connects to an address inside the mesh.
-func (s *Server) dialMesh(ctx context.Context, addr string) (net.Conn, error) {
+// dialControl connects to a member of the control plane: over the mesh, but for the one in this process, which the node may
+// have become since it made its client.
+func (s *Server) dialControl(ctx context.Context, addr string) (net.Conn, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return nil, err
+	}
+	if to.Addr().IsLoopback() {
+		return dialKernel(addr)(ctx)
 	}
 	return s.node.device.DialTCP(ctx, s.node.infra, to)
 }
