@@ -9,7 +9,7 @@ ARGS     ?=
 .PHONY: help run build man test check bench fuzz generate clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## build, then start a three-region mesh on this machine (ARGS="--regions mad,ams,nrt")
 	bin/respmesh dev $(ARGS)
@@ -23,6 +23,14 @@ man: build ## write the man pages to bin/man
 test: ## install what the tests need, then vet and run all of them with the race detector
 	scripts/install-test-deps
 	scripts/test
+
+lab: ## test on hosts: network namespaces with a WAN between them (root; ARGS="-run Names")
+	scripts/install-test-deps
+	scripts/lab test $(ARGS)
+
+lab-shell: ## build those hosts and keep them, to walk in
+	scripts/install-test-deps
+	scripts/lab shell
 
 check: ## gofmt, vet, staticcheck, govulncheck and the import rules
 	scripts/check

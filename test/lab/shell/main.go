@@ -31,8 +31,9 @@ func main() {
 
 func run(ctx context.Context) error {
 	binary := flag.String("binary", "bin/respmesh", "the program")
+	possible := flag.Bool("possible", false, "only say why there can't be a lab here")
 	flag.Parse()
-	if err := lab.Possible(ctx); err != nil {
+	if err := lab.Possible(ctx); err != nil || *possible {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
