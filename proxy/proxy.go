@@ -32,7 +32,9 @@
 //
 //	|1 +offset :<n>   or   |2 +offset :<n> +replid +<replid>
 //
-// The link takes STATUS at any time.
+// The link takes STATUS at any time. Behind a command that waits, a pinned link takes RESPMESH UNBLOCK TIMEOUT|ERROR, which
+// has no reply of its own: it ends the wait. On a shared link a read whose reply is very long is answered by an error that begins with
+// "RESPMESH the reply is too long": it is asked again over a pinned one.
 package proxy
 
 import (

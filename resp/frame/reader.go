@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	minBuffer  = 4 << 10   // what an idle connection costs
+	minBuffer  = 2 << 10   // what an idle connection costs
 	warmBuffer = 64 << 10  // what a busy one reads at once, and may keep
 	maxBuffer  = 256 << 10 // what it may keep for a while; a larger buffer goes with the frame that needed it
 	minRoom    = 512       // less room than this isn't worth a read
