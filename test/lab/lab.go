@@ -151,3 +151,20 @@ func (l *Lab) Close(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Eventually tries until there is no error any more.
+func Eventually(ctx context.Context, within time.Duration, try func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("after %v: %w", within, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

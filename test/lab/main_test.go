@@ -93,16 +93,8 @@ func (s *suite) build(ctx context.Context) {
 // eventually tries until there is no error any more.
 func eventually(t *testing.T, within time.Duration, try func() error) {
 	t.Helper()
-	deadline := time.Now().Add(within)
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v: %v", within, err)
-		}
-		time.Sleep(20 * time.Millisecond)
+	if err := Eventually(t.Context(), within, try); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -108,25 +108,19 @@ func (l *Lab) enter(ctx context.Context, name string) error {
 // awaitMembers waits until the last node to enter is the last member of the control plane. The others hear of it later.
 func (l *Lab) awaitMembers(ctx context.Context) error {
 	n := l.Nodes[len(l.Nodes)-1]
-	limit, cancel := context.WithTimeout(ctx, readyWithin)
-	defer cancel()
-	for {
-		raw, err := os.ReadFile(filepath.Join(n.Data, "node.json"))
+	return Eventually(ctx, readyWithin, func() error {
 		var id struct {
 			Members []string `json:"members"`
 		}
+		raw, err := os.ReadFile(filepath.Join(n.Data, "node.json"))
 		if err == nil {
 			err = json.Unmarshal(raw, &id)
 		}
-		if err == nil && len(id.Members) == controlMembers {
-			return nil
+		if err == nil && len(id.Members) != controlMembers {
+			err = fmt.Errorf("the control plane's members are %v\n%s", id.Members, n.Log())
 		}
-		select {
-		case <-limit.Done():
-			return fmt.Errorf("the control plane's members are %v: %w\n%s", id.Members, limit.Err(), n.Log())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+		return err
+	})
 }
 
 // NewNode prepares a node that isn't in a mesh.
