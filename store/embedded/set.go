@@ -255,11 +255,11 @@ func srandmemberCommand(x *call) {
 	case count >= int64(n):
 		x.array(n)
 		s.each(func(m lpValue) bool { x.value(m); return true })
-	case s.big != nil && sparse(int(count), n):
+	case s.big() != nil && sparse(int(count), n):
 		x.array(int(count))
 		seen := make(map[string]bool, count)
 		for len(seen) < int(count) {
-			m := s.big.random()
+			m := s.big().random()
 			if !seen[m] {
 				seen[m] = true
 				x.bulkString(m)
