@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"respmesh/resp/command"
 	"respmesh/resp/frame"
@@ -277,65 +274,6 @@ func (l *served) readsOnly() {
 
 func oneLine(s string) string { return strings.NewReplacer("\r", " ", "\n", " ").Replace(s) }
 
-// special executes what a pinned link does beyond batches: waiting, and subscribing.
-func (l *served) special(req *command.Request) bool {
-	e := l.ls.table.of(req.Spec)
-	if e.is(traitHello) && len(req.Args) > 1 {
-		if n, ok := frame.ParseInt(req.Args[1]); ok && (n == 2 || n == 3) {
-			l.proto = int(n)
-		}
-	}
-	if req.Spec != nil && req.Name == "client|tracking" && len(req.Args) > 2 && equalFold(req.Args[2], "on") {
-		l.tracks = true
-	}
-	switch {
-	case e.is(traitSubscribe | traitUnsubscribe):
-		held := clone(req)
-		l.execute()
-		if e.is(traitSubscribe) {
-			l.out.holdPushes()
-		}
-		l.reply = l.sc.Do(l.ctx, l.reply, []command.Request{held})
-		if e.is(traitSubscribe) {
-			l.flush()
-			l.out.release()
-		}
-	case e.is(traitBlocking), e.is(traitBlockOption) && hasBlock(req.Args):
-		held := clone(req)
-		if l.flush() != nil {
-			return true
-		}
-		defer l.ls.wait(l)()
-		ctx, cancel := context.WithCancel(l.ctx)
-		defer cancel()
-		watch := &watcher{r: l.r, conn: l.conn}
-		var told atomic.Int32 // as in blockHere
-		watch.more = func(b []byte) {
-			switch {
-			case bytes.HasPrefix(b, unblockTimeout):
-				told.Store(1)
-			case bytes.HasPrefix(b, unblockError):
-				told.Store(2)
-			default:
-				return
-			}
-			cancel()
-		}
-		watch.more(l.r.Buffered())
-		stop := watch.start(cancel, func() bool { return false })
-		from := len(l.reply)
-		l.reply = l.sc.Do(ctx, l.reply, []command.Request{held})
-		if stop() {
-			l.cancel()
-		} else if how := told.Load(); how > 0 && nothing(l.reply[from:]) {
-			l.reply = unblocked(l.reply[:from], &held, how == 2, l.proto)
-		}
-	default:
-		return false
-	}
-	return true
-}
-
 // flush writes the replies, the store's position first if it has changed.
 func (l *served) flush() error {
 	l.execute()
@@ -380,61 +318,3 @@ func (l *served) write() error {
 	}
 	return err
 }
-
-// status is the reply to RESPMESH STATUS.
-type status struct {
-	role   string
-	usable bool
-	replid string
-	offset int64
-	heard  int64 // ms ago; -1: never
-}
-
-func appendStatus(dst []byte, store Store) []byte {
-	st := store.State()
-	replid, offset := store.Position()
-	role, usable, heard := "replica", int64(0), int64(-1)
-	if st.Primary {
-		role, heard = "primary", 0
-	} else if !st.LastHeard.IsZero() {
-		heard = max(0, time.Since(st.LastHeard).Milliseconds())
-	}
-	if st.Usable || st.Primary {
-		usable = 1
-	}
-	dst = frame.AppendBulkString(frame.AppendArray(dst, 5), role)
-	dst = frame.AppendBulkString(frame.AppendInt(dst, usable), replid)
-	return frame.AppendInt(frame.AppendInt(dst, offset), heard)
-}
-
-func parseStatus(raw []byte) (st status, ok bool) {
-	p := frame.Reply{Raw: raw}
-	if p.Kind() != frame.Array || p.Len() != 5 {
-		return st, false
-	}
-	i := 0
-	p.Each(func(v frame.Reply) bool {
-		n, _ := v.Int()
-		switch i {
-		case 0:
-			st.role = string(v.Text())
-		case 1:
-			st.usable = n == 1
-		case 2:
-			st.replid = string(v.Text())
-		case 3:
-			st.offset = n
-		case 4:
-			st.heard = n
-		}
-		i++
-		return true
-	})
-	return st, true
-}
-
-// What CLIENT UNBLOCK sends after the command that waits: it is the next that comes.
-var (
-	unblockTimeout = frame.AppendCommandString(nil, "RESPMESH", "UNBLOCK", "TIMEOUT")
-	unblockError   = frame.AppendCommandString(nil, "RESPMESH", "UNBLOCK", "ERROR")
-)

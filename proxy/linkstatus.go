@@ -1,0 +1,59 @@
+package proxy
+
+import (
+	"time"
+
+	"respmesh/resp/frame"
+)
+
+// status is the reply to RESPMESH STATUS.
+type status struct {
+	role   string
+	usable bool
+	replid string
+	offset int64
+	heard  int64 // ms ago; -1: never
+}
+
+func appendStatus(dst []byte, store Store) []byte {
+	st := store.State()
+	replid, offset := store.Position()
+	role, usable, heard := "replica", int64(0), int64(-1)
+	if st.Primary {
+		role, heard = "primary", 0
+	} else if !st.LastHeard.IsZero() {
+		heard = max(0, time.Since(st.LastHeard).Milliseconds())
+	}
+	if st.Usable || st.Primary {
+		usable = 1
+	}
+	dst = frame.AppendBulkString(frame.AppendArray(dst, 5), role)
+	dst = frame.AppendBulkString(frame.AppendInt(dst, usable), replid)
+	return frame.AppendInt(frame.AppendInt(dst, offset), heard)
+}
+
+func parseStatus(raw []byte) (st status, ok bool) {
+	p := frame.Reply{Raw: raw}
+	if p.Kind() != frame.Array || p.Len() != 5 {
+		return st, false
+	}
+	i := 0
+	p.Each(func(v frame.Reply) bool {
+		n, _ := v.Int()
+		switch i {
+		case 0:
+			st.role = string(v.Text())
+		case 1:
+			st.usable = n == 1
+		case 2:
+			st.replid = string(v.Text())
+		case 3:
+			st.offset = n
+		case 4:
+			st.heard = n
+		}
+		i++
+		return true
+	})
+	return st, true
+}
