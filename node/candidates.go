@@ -19,7 +19,7 @@ import (
 //	POST /databases/{id}/hold       the promise not to take over the lead
 
 // electionPort is where candidates answer each other.
-const electionPort = 7381
+const electionPort = 7382
 
 // maxAnswer bounds what is read of an answer.
 const maxAnswer = 4 << 10

@@ -80,12 +80,25 @@ func (l sessionLeases) Claim(ctx context.Context, db string, seen netconf.Primar
 	if err != nil {
 		return claim{}, err
 	}
+	return l.claimed(db, term), nil
+}
+
+func (l sessionLeases) claimed(db string, term int64) claim {
 	return claim{term: term, until: func() time.Time {
 		if l.session.Claims()[db] != term || !l.session.Running() {
 			return time.Time{}
 		}
 		return l.session.Deadline()
-	}}, nil
+	}}
+}
+
+// Advance implements leases.
+func (l sessionLeases) Advance(ctx context.Context, db string, held claim) (claim, error) {
+	term, err := l.session.Advance(ctx, db, held.term)
+	if err != nil {
+		return claim{}, err
+	}
+	return l.claimed(db, term), nil
 }
 
 // live is what this node says of itself.

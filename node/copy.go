@@ -23,7 +23,6 @@ type heldCopy struct {
 	db       *database
 	store    *store
 	election *election
-	stir     chan struct{} // has the election look again
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 }
@@ -31,7 +30,7 @@ type heldCopy struct {
 // openCopy opens the store with what is on disk, and has it elected or follow.
 func (db *database) openCopy(ctx context.Context, t *netconf.Topology, conf netconf.Database) (*heldCopy, error) {
 	n := db.node
-	h := &heldCopy{db: db, stir: make(chan struct{}, 1)}
+	h := &heldCopy{db: db}
 	o := storeOptions{
 		seed: conf.HashSeed, maxMemory: conf.MaxMemory, eviction: policyOf(conf), version: n.opts.Version,
 		log: n.log.With("database", conf.Org+"/"+conf.Name),
@@ -62,7 +61,7 @@ func (db *database) openCopy(ctx context.Context, t *netconf.Topology, conf netc
 		},
 	}
 	ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	h.wg.Go(func() { h.election.run(ctx, n.source, h.stir) })
+	h.wg.Go(func() { h.election.run(ctx, n.source, h.store.short) })
 	return h, nil
 }
 
@@ -104,14 +103,24 @@ func (h *heldCopy) lead(ctx context.Context, term int64) error {
 	return h.store.lead(ctx, term)
 }
 
-func (h *heldCopy) follow(ctx context.Context, node string, _ int64) error {
+func (h *heldCopy) follow(ctx context.Context, node string, term int64) error {
 	addr, ok := (*nodeMesh)(h.db.node).addr(node)
 	if !ok {
 		return fmt.Errorf("node %s isn't in the topology", node)
 	}
 	defer h.db.gateway.Refresh()
-	return h.store.follow(ctx, func(ctx context.Context) (net.Conn, error) { return h.db.dialStream(ctx, node) }, addr.String())
+	if err := h.store.follow(ctx, func(ctx context.Context) (net.Conn, error) { return h.db.dialStream(ctx, node) }, addr.String()); err != nil {
+		return err
+	}
+	if h.store.online() && h.store.standing().Term < term {
+		h.store.kick() // it is told the term when it connects
+	}
+	return nil
 }
+
+func (h *heldCopy) stragglers() []netip.Addr { return h.store.stragglers() }
+
+func (h *heldCopy) exclude(away []netip.Addr) { h.store.exclude(away) }
 
 func (h *heldCopy) fence() {
 	h.store.fence()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -29,6 +30,8 @@ type leases interface {
 	// Claim makes this node the primary if no other node is and the record is still the one seen. The node that is the
 	// primary may claim again.
 	Claim(ctx context.Context, db string, seen netconf.Primary) (claim, error)
+	// Advance begins a new term of what this node has claimed.
+	Advance(ctx context.Context, db string, held claim) (claim, error)
 }
 
 // claim is a lease on a database.
@@ -48,6 +51,10 @@ type electable interface {
 	// fence refuses writes from now on; those on their way get no good answer any more. It doesn't block.
 	fence()
 	standing() standing
+	// stragglers are other candidates that hold up writes since they have left the stream; exclude has writes not wait for
+	// them any more.
+	stragglers() []netip.Addr
+	exclude([]netip.Addr)
 }
 
 // standing is a copy's claim to lead.
@@ -164,6 +171,9 @@ func (e *election) stay(ctx context.Context, t *netconf.Topology, record netconf
 		return 0, false
 	case left > askBefore:
 		e.extend(time.Time{})
+		if away := e.copy.stragglers(); len(away) > 0 {
+			return e.leaveBehind(ctx, away), true
+		}
 		return left - askBefore, true
 	}
 	// The lease is over, or about to be. As long as nobody else can have it, go on, and try to have it again.
@@ -181,6 +191,22 @@ func (e *election) stay(ctx context.Context, t *netconf.Topology, record netconf
 		return again, true
 	}
 	return min(time.Until(until)/2, retryRole), true
+}
+
+// leaveBehind begins a new term, which the candidates that have left the stream don't have: they can't take over until they
+// are back in it. So what is written from now on needn't wait for them.
+func (e *election) leaveBehind(ctx context.Context, away []netip.Addr) time.Duration {
+	bounded, cancel := context.WithTimeout(ctx, askBefore)
+	c, err := e.leases.Advance(bounded, e.db, e.current())
+	cancel()
+	if err != nil {
+		e.log.Warn("another candidate is out of the stream, and holds up writes", "candidates", away, "err", err)
+		return claimAgain
+	}
+	e.log.Info("goes on without candidates that left the stream", "candidates", away, "term", c.term)
+	again := e.lead(ctx, c)
+	e.copy.exclude(away)
+	return again
 }
 
 // promises asks all other nodes of the region not to take over. Where there is none, nobody can.
@@ -321,6 +347,9 @@ func (e *election) follow(ctx context.Context, record netconf.Primary) time.Dura
 			e.log.Error("can't follow the primary", "primary", record.Node, "err", err)
 		}
 		return retryRole
+	}
+	if record.Held && e.copy.standing().Term != record.Term {
+		return retryRole // until it is in the stream of that term
 	}
 	return 0
 }

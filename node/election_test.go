@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -143,6 +144,14 @@ func (s *seat) Claim(_ context.Context, _ string, seen netconf.Primary) (claim, 
 		return time.Time{}
 	}}, nil
 }
+
+func (s *seat) Advance(context.Context, string, claim) (claim, error) {
+	return claim{}, errors.New("not asked for")
+}
+
+func (s *seat) stragglers() []netip.Addr { return nil }
+
+func (s *seat) exclude([]netip.Addr) {}
 
 func (s *seat) renew(ctx context.Context) {
 	for {

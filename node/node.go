@@ -309,6 +309,7 @@ func (n *Node) replicate(ctx context.Context, org, name string, conn net.Conn, r
 	if db == nil || db.copy() == nil {
 		return fmt.Errorf("database %s/%s has no copy on this node", org, name)
 	}
+	db.copy().include(conn.RemoteAddr())
 	return db.copy().primary.ServeConn(ctx, conn, r)
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"net/netip"
 	"time"
 
@@ -19,10 +21,18 @@ const (
 
 // quorum says which replicas must have a write before it is acknowledged. The nodes of the primary's region come first: one
 // of them will be the primary when this one fails.
+//
+// One of them that has left the stream would hold up all writes. So it is excluded: the election begins a new term first,
+// which it doesn't have, so that it can't become the primary with what it has; when it comes back it counts again before
+// it is told the term.
 type quorum struct {
 	replicas   int
 	candidates map[netip.Addr]bool // the other nodes of the primary's region
+	excluded   map[netip.Addr]bool // of those
 }
+
+// wanted is how many candidates must have a write.
+func (q *quorum) wanted() int { return min(q.replicas, len(q.candidates)-len(q.excluded)) }
 
 func (q *quorum) passes(addr string) bool {
 	at, err := netip.ParseAddrPort(addr)
@@ -31,17 +41,80 @@ func (q *quorum) passes(addr string) bool {
 
 // setQuorum says how many replicas must have a write, and who the candidates are.
 func (s *store) setQuorum(replicas int, candidates map[netip.Addr]bool) {
-	s.quorum.Store(&quorum{replicas: replicas, candidates: candidates})
+	s.changeQuorum(func(q *quorum) {
+		q.replicas, q.candidates = replicas, candidates
+		maps.DeleteFunc(q.excluded, func(a netip.Addr, _ bool) bool { return !candidates[a] })
+	})
+}
+
+func (s *store) changeQuorum(change func(*quorum)) {
+	for {
+		old := s.quorum.Load()
+		next := &quorum{replicas: old.replicas, candidates: old.candidates, excluded: maps.Clone(old.excluded)}
+		if next.excluded == nil {
+			next.excluded = make(map[netip.Addr]bool)
+		}
+		change(next)
+		if s.quorum.CompareAndSwap(old, next) {
+			return
+		}
+	}
+}
+
+// stragglers are the candidates that hold up writes: they have left the stream, and there are enough replicas without
+// them.
+func (s *store) stragglers() []netip.Addr {
+	q := s.quorum.Load()
+	if q.replicas == 0 || !s.leads() || s.primary.Have(-1, nil) < q.replicas || s.primary.Have(-1, q.passes) >= q.wanted() {
+		return nil
+	}
+	var away []netip.Addr
+	for a := range q.candidates {
+		here := func(addr string) bool {
+			at, err := netip.ParseAddrPort(addr)
+			return err == nil && at.Addr().Unmap() == a
+		}
+		if !q.excluded[a] && s.primary.Have(-1, here) == 0 {
+			away = append(away, a)
+		}
+	}
+	return away
+}
+
+// exclude has writes wait for some candidates no more. They can't become the primary: see quorum.
+func (s *store) exclude(away []netip.Addr) {
+	s.changeQuorum(func(q *quorum) {
+		for _, a := range away {
+			q.excluded[a] = true
+		}
+	})
+	s.primary.Recount()
+}
+
+// include has writes wait for a candidate again, from before it can become the primary.
+func (s *store) include(conn net.Addr) {
+	at, err := netip.ParseAddrPort(conn.String())
+	if err == nil && s.quorum.Load().excluded[at.Addr().Unmap()] {
+		s.changeQuorum(func(q *quorum) { delete(q.excluded, at.Addr().Unmap()) })
+	}
 }
 
 // haveLocked says whether enough replicas have an offset, or are in the stream if that is negative.
 func (s *store) haveLocked(q *quorum, offset int64) bool {
 	return s.primary.HaveLocked(offset, nil) >= q.replicas &&
-		s.primary.HaveLocked(offset, q.passes) >= min(q.replicas, len(q.candidates))
+		s.primary.HaveLocked(offset, q.passes) >= q.wanted()
 }
 
 func (s *store) have(q *quorum, offset int64) bool {
-	return s.primary.Have(offset, nil) >= q.replicas && s.primary.Have(offset, q.passes) >= min(q.replicas, len(q.candidates))
+	return s.primary.Have(offset, nil) >= q.replicas && s.primary.Have(offset, q.passes) >= q.wanted()
+}
+
+// shortOf has the election look for stragglers.
+func (s *store) shortOf() {
+	select {
+	case s.short <- struct{}{}:
+	default:
+	}
 }
 
 // errFenced is Redis's answer of a replica.
@@ -66,9 +139,10 @@ func (s *store) awaitReplicas(ctx context.Context, q *quorum) {
 	if s.have(q, -1) {
 		return
 	}
+	s.shortOf()
 	ctx, cancel := context.WithTimeout(ctx, quorumWait)
 	defer cancel()
-	s.primary.AwaitFunc(ctx, 0, func() bool { return s.fenced.Load() || s.haveLocked(q, -1) })
+	s.primary.AwaitFunc(ctx, 0, func() bool { return s.fenced.Load() || s.haveLocked(s.quorum.Load(), -1) })
 }
 
 // awaitSafe waits until what was written up to an offset is as safe as the database wants it. The error says what isn't
@@ -77,7 +151,10 @@ func (s *store) awaitSafe(ctx context.Context, q *quorum, offset int64) error {
 	if q.replicas > 0 {
 		wait, cancel := context.WithTimeout(ctx, quorumWait)
 		defer cancel()
-		if !s.primary.AwaitFunc(wait, offset, func() bool { return s.haveLocked(q, offset) }) {
+		if !s.have(q, -1) {
+			s.shortOf()
+		}
+		if !s.primary.AwaitFunc(wait, offset, func() bool { return s.haveLocked(s.quorum.Load(), offset) }) {
 			return fmt.Errorf("%d of %d replicas have confirmed it", s.primary.Acked(offset), q.replicas)
 		}
 		return nil

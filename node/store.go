@@ -40,8 +40,9 @@ type store struct {
 	fenced    atomic.Bool   // no client's write is accepted, whatever the role
 	wasFenced chan struct{} // has one: the engine is still a primary's
 	quorum    atomic.Pointer[quorum]
-	synced    atomic.Bool // it has had all of a primary's data once, or was the primary
-	loaded    bool        // data were found on disk
+	short     chan struct{} // a write waits for replicas
+	synced    atomic.Bool   // it has had all of a primary's data once, or was the primary
+	loaded    bool          // data were found on disk
 
 	ctx      context.Context // ends with close
 	cancel   context.CancelFunc
@@ -62,7 +63,7 @@ type storeOptions struct {
 
 // openStore makes the copy, with the data that are on disk. It waits to be told whether to lead or to follow.
 func openStore(ctx context.Context, o storeOptions) (*store, error) {
-	s := &store{opts: o, log: psync.NewLog(backlogSize)}
+	s := &store{opts: o, log: psync.NewLog(backlogSize), short: make(chan struct{}, 1)}
 	s.role.Store(&role{})
 	s.fenced.Store(true)
 	s.wasFenced = make(chan struct{}, 1)

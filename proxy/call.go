@@ -14,15 +14,15 @@ type call struct {
 
 	read    bool // a plain read: may be tried once more elsewhere
 	retried bool
-	fresh   bool // a read that no other copy than the primary may serve
-	mute    bool // CLIENT REPLY OFF: nobody wants the answer
-	queued  bool // within MULTI: nothing is executed before EXEC
-	lead    int  // replies that come before its own: those of a batch's MULTI and queued commands
-	last    int  // length of the batch's EXEC: without it nothing was executed
-	blocks  bool // may wait in the store for ever
-	resent  bool // was refused by a node that doesn't lead, and goes to another one, or has gone
-	led     int  // lead, as it was when the call was made
-	noWait  bool // internal: isn't sent when the link is full
+	fresh   bool      // a read that no other copy than the primary may serve
+	mute    bool      // CLIENT REPLY OFF: nobody wants the answer
+	queued  bool      // within MULTI: nothing is executed before EXEC
+	lead    int       // replies that come before its own: those of a batch's MULTI and queued commands
+	last    int       // length of the batch's EXEC: without it nothing was executed
+	blocks  bool      // may wait in the store for ever
+	until   time.Time // a write that a node refused since it doesn't lead goes to another one until then; zero: none has
+	led     int       // lead, as it was when the call was made
+	noWait  bool      // internal: isn't sent when the link is full
 
 	raw     []byte       // a read, to be tried again
 	proto   int          //

@@ -178,7 +178,7 @@ func (g *Gateway) answerFailed(c *call, r *remote, err error) {
 		c.free()
 		return
 	}
-	if errors.Is(err, errNotSent) && c.route == routePrimary && !c.resent && len(c.raw) > 0 && r.node != g.view.Load().primary {
+	if errors.Is(err, errNotSent) && c.route == routePrimary && c.until.IsZero() && len(c.raw) > 0 && r.node != g.view.Load().primary {
 		g.park(c)
 		return
 	}

@@ -29,12 +29,19 @@ func refusedAsReplica(raw []byte) bool {
 
 // switched handles a reply that may come from a node which doesn't lead any more. True: the call is parked.
 func (l *link) switched(c *call, raw []byte) bool {
-	if l.pinned || c.out == nil || c.resent {
+	if l.pinned || c.out == nil {
 		return false
 	}
 	refused := refusedAsReplica(raw) || c.why != nil && refusedAsReplica(c.why)
 	if refused {
 		l.sour.Store(true)
+	}
+	if !c.until.IsZero() && (!refused || time.Now().After(c.until)) {
+		if refused {
+			l.g.meters.masterdown.Inc()
+			c.replace = downText(nil, l.g.view.Load().primaryRegion)
+		}
+		return false
 	}
 	// A read behind a refused write follows it.
 	if !refused && !(c.read && l.sour.Load() && c.route == routePrimary) || c.route != routePrimary {
@@ -49,7 +56,9 @@ func (l *link) switched(c *call, raw []byte) bool {
 
 // park keeps a call that wasn't executed for the node that leads next.
 func (g *Gateway) park(c *call) {
-	c.resent = true
+	if c.until.IsZero() {
+		c.until = time.Now().Add(g.opt.SwitchTimeout)
+	}
 	g.nudge()
 	g.parkMu.Lock()
 	defer g.parkMu.Unlock()
@@ -71,7 +80,7 @@ func (g *Gateway) unpark() {
 		if len(calls) == 0 {
 			return
 		}
-		ctx, cancel := context.WithTimeout(g.ctx, g.opt.SwitchTimeout)
+		ctx, cancel := context.WithDeadline(g.ctx, calls[len(calls)-1].until)
 		v := g.awaitLeader(ctx)
 		cancel()
 		used := make(map[*link]bool)

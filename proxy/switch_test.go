@@ -61,6 +61,26 @@ func TestWritesWaitForTheNextPrimary(t *testing.T) {
 	}
 }
 
+// Links that were opened before a node led refuse writes, one after the other: the client doesn't learn of it.
+func TestWritesGoRoundOldLinks(t *testing.T) {
+	h := newHouse(t, "a", "c")
+	a := h.stores["a"]
+	_, addr := h.gateway("c", h.mesh("c"), func(*Options) {})
+	clients := []*testClient{connect(t, addr), connect(t, addr), connect(t, addr), connect(t, addr)}
+	clients[0].want("SET k v", "OK")
+	a.demote()
+	for _, c := range clients {
+		c.want("READWRITE", "OK")
+		c.want("GET k", "v") // each link is open now
+	}
+	a.mu.Lock()
+	a.primary, a.state.Primary, a.state.Term = true, true, 5
+	a.mu.Unlock()
+	for _, c := range clients {
+		c.want("SET k w", "OK")
+	}
+}
+
 func TestWritesAreRefusedWhenNobodyLeads(t *testing.T) {
 	h := newHouse(t, "a", "b")
 	_, addr := h.gateway("b", h.mesh("b"), func(o *Options) { o.SwitchTimeout = 50 * time.Millisecond })

@@ -174,10 +174,15 @@ func (s *Session) Claim(ctx context.Context, database string, seen netconf.Prima
 	if !resp.Succeeded {
 		kvs := resp.Responses[0].GetResponseRange().GetKvs()
 		var h holder
-		if len(kvs) == 0 || clientv3.LeaseID(kvs[0].GetLease()) != lease || json.Unmarshal(kvs[0].GetValue(), &h) != nil {
+		if len(kvs) == 0 || json.Unmarshal(kvs[0].GetValue(), &h) != nil || h.Node != s.node {
 			return 0, fmt.Errorf("claim %s: %w", database, ErrHeld)
 		}
 		term = h.Term
+		if clientv3.LeaseID(kvs[0].GetLease()) != lease { // this node's before it was started anew: its lease still runs
+			if term, err = s.replace(ctx, database, lease, h, clientv3.Compare(clientv3.ModRevision(held), "=", kvs[0].GetModRevision())); err != nil {
+				return 0, fmt.Errorf("claim %s: %w", database, err)
+			}
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,6 +191,54 @@ func (s *Session) Claim(ctx context.Context, database string, seen netconf.Prima
 	}
 	s.claims[database] = term
 	return term, nil
+}
+
+// Advance begins a new term of a database that is held: nobody who knows only the old one can take over from then on.
+func (s *Session) Advance(ctx context.Context, database string, term int64) (next int64, err error) {
+	s.mu.Lock()
+	lease, held := s.lease, s.claims[database]
+	s.mu.Unlock()
+	if lease == 0 || held != term {
+		return 0, fmt.Errorf("advance %s: term %d isn't held: %w", database, term, netconf.ErrConflict)
+	}
+	next, err = s.replace(ctx, database, lease, holder{s.node, term}, clientv3.Compare(clientv3.LeaseValue(liveHeld+database), "=", lease))
+	if err != nil {
+		return 0, fmt.Errorf("advance %s: %w", database, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lease != lease {
+		return 0, fmt.Errorf("advance %s: the lease was lost: %w", database, netconf.ErrUnavailable)
+	}
+	s.claims[database] = next
+	return next, nil
+}
+
+// replace begins a new term of what this node holds, under a lease, if a condition still holds.
+func (s *Session) replace(ctx context.Context, database string, lease clientv3.LeaseID, old holder, still clientv3.Cmp) (int64, error) {
+	before, err := json.Marshal(old)
+	if err != nil {
+		return 0, err
+	}
+	after, err := json.Marshal(holder{s.node, old.Term + 1})
+	if err != nil {
+		return 0, err
+	}
+	held, record := liveHeld+database, livePrimaries+database
+	resp, err := s.r.client.Txn(ctx).
+		If(still, clientv3.Compare(clientv3.Value(held), "=", string(before)), clientv3.Compare(clientv3.Value(record), "=", string(before))).
+		Then(clientv3.OpPut(held, string(after), clientv3.WithLease(lease)), clientv3.OpPut(record, string(after))).
+		Commit()
+	if err != nil {
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			s.lost(lease)
+		}
+		return 0, unavailable("begin a term of "+database, err)
+	}
+	if !resp.Succeeded {
+		return 0, ErrHeld
+	}
+	return old.Term + 1, nil
 }
 
 // Release gives a database up at once, for another to claim. That it was the last primary stays known. The caller takes no

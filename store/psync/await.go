@@ -41,6 +41,21 @@ func (p *Primary) AwaitFunc(ctx context.Context, offset int64, enough func() boo
 	}
 }
 
+// Recount has AwaitFunc's callers look again: what is enough for them has changed.
+func (p *Primary) Recount() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changedLocked()
+}
+
+// Changed is closed when a replica comes, goes or acknowledges something.
+func (p *Primary) Changed() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.awaited = true
+	return p.changed
+}
+
 // HaveLocked counts the replicas that are in the stream and have applied offset,
 // or all in the stream if that is negative; only those whose address passes.
 func (p *Primary) HaveLocked(offset int64, passes func(addr string) bool) int {

@@ -163,18 +163,19 @@ func (l *Log) Snapshot(write func(at func()) error, at func(Position)) error {
 var errUnsynced = errors.New("the data are being replaced")
 
 // knownTo is how far the history of a name is known here; -1: not at all.
-func (l *Log) knownTo(replid string) (upTo, term int64) {
+func (l *Log) knownTo(replid string) (upTo int64, now Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if h := l.hist.Load(); h.id == replid {
-		return l.effects, l.term
+	now = l.standingLocked()
+	if now.Replid == replid {
+		return l.effects, now
 	}
 	for _, f := range l.former {
 		if f.Replid == replid {
-			return f.UpTo, l.term
+			return f.UpTo, now
 		}
 	}
-	return -1, l.term
+	return -1, now
 }
 
 // tail counts the effects after an offset: bytes, and commands as far as the

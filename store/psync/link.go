@@ -27,6 +27,8 @@ type link struct {
 	marked bool  // the snapshot had a mark instead of a length
 	known  int64 // how far the primary knows the history that is here; -1: not at all, or it didn't say
 	term   int64 // of the primary; 0: it didn't say
+	goal   int64 // how far the primary was when it said so
+	behind bool  // than that
 
 	loading atomic.Bool // the acker sends signs of life instead of offsets
 	eager   atomic.Bool // the acker repeats itself until the stream starts
@@ -82,7 +84,8 @@ func (l *link) run(ctx context.Context) error {
 		if now, _ := log.Position(); replid == "" {
 			replid = now
 		}
-		log.shift(replid, l.term)
+		log.shift(replid, log.Standing().Term)
+		l.takeTerm()
 		l.wg.Go(func() { l.acker(ctx) })
 	}
 	l.online = true

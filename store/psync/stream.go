@@ -165,6 +165,9 @@ func (l *link) advance(reqs []command.Request, held []byte, raw span) error {
 	log.append(held, true)
 	log.append(raw.bytes[:raw.effects], true)
 	log.append(raw.bytes[raw.effects:raw.ready], false)
+	if l.behind {
+		l.takeTerm()
+	}
 	return nil
 }
 
