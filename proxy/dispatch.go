@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"time"
+
 	"respmesh/resp/command"
 	"respmesh/resp/frame"
 )
@@ -74,11 +76,13 @@ func (s *session) handle(w *work, req *command.Request) {
 		s.execute(w)
 		s.answer(w, req, e)
 	case routeNone:
-		if c != classRefused && v.switching() && !s.switched {
-			s.switched = true
+		if bound := v.patience(&s.g.opt, time.Now()); c != classRefused && bound > 0 && !s.switched && !w.patient {
+			s.switched, w.patient = true, true
 			defer func() { s.switched = false }()
-			if s.awaitSwitch(w) {
-				s.handle(w, req)
+			held := clone(req)
+			if s.awaitSwitch(w, bound) {
+				w.patient = false
+				s.handle(w, &held)
 				return
 			}
 		}

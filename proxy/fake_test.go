@@ -549,7 +549,7 @@ func (h *house) mesh(self string) *fakeMesh {
 func (h *house) gateway(self string, mesh *fakeMesh, change func(*Options)) (*Gateway, string) {
 	h.t.Helper()
 	opt := Options{Org: "o", Database: "d", Node: self, Region: "r" + self, Mesh: mesh, Source: fakeSource{h.topo},
-		Log: slog.New(slog.DiscardHandler), StatusEvery: 20 * time.Millisecond}
+		Log: slog.New(slog.DiscardHandler), StatusEvery: 20 * time.Millisecond, LostTimeout: time.Millisecond}
 	if st := h.stores[self]; st != nil {
 		opt.Store = st
 	}

@@ -152,6 +152,7 @@ type Options struct {
 	StatusEvery   time.Duration // how often remote replicas are asked for their state; default 250 ms
 	WaitBoundMin  time.Duration // bounds of the wait for read-your-writes: 2×RTT to the primary within…
 	WaitBoundMax  time.Duration // default 50 ms … 1 s
+	LostTimeout   time.Duration // how long a command waits for a primary that was lost a moment ago; default 1 s
 	SwitchTimeout time.Duration // how long a write that a node refused waits for another to lead; default 3 s
 	LargeCommand  int           // bytes from which a command travels on a connection of its own; default 1 MiB
 	WarmPinned    int           // idle connections kept ready for transactions and blocking commands; default 1
@@ -187,6 +188,7 @@ func (o *Options) setDefaults() error {
 	def(&o.WaitBoundMin, 50*time.Millisecond)
 	def(&o.WaitBoundMax, time.Second)
 	def(&o.LargeCommand, 1<<20)
+	def(&o.LostTimeout, time.Second)
 	def(&o.SwitchTimeout, 3*time.Second)
 	def(&o.WarmPinned, 1)
 	def(&o.SessionWindow, 4096)

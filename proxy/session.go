@@ -88,6 +88,8 @@ type work struct {
 	keys  []command.Key
 	hash  []uint64
 	tally tally
+	// patient: a command of this turn has waited for a primary, in vain; those behind it don't.
+	patient bool
 }
 
 var works = sync.Pool{New: func() any { return &work{reqs: make([]command.Request, 0, 8)} }}
@@ -177,7 +179,7 @@ func (s *session) run() {
 		s.process(w)
 		s.using.Unlock()
 		s.giveSlot()
-		w.n = 0
+		w.n, w.patient = 0, false
 		if cap(w.reqs) <= maxBatch*2 && cap(w.out) <= linkKeep {
 			w.out = w.out[:0]
 			works.Put(w)

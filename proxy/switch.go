@@ -184,10 +184,10 @@ func (g *Gateway) leads(ctx context.Context, node string) bool {
 }
 
 // awaitSwitch waits until some node leads; false: none does within the bound, or the client is gone.
-func (s *session) awaitSwitch(w *work) bool {
+func (s *session) awaitSwitch(w *work, bound time.Duration) bool {
 	s.commit(w)
 	s.kick()
-	ctx, cancel := context.WithTimeout(s.ctx, s.g.opt.SwitchTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, bound)
 	defer cancel()
 	return s.g.awaitLeader(ctx) != nil
 }
@@ -222,7 +222,7 @@ func (s *session) reroute(w *work, from int, reqs []command.Request) {
 	w.out = w.out[:at]
 	s.rerouting = true
 	defer func() { s.rerouting = false }()
-	if !s.awaitSwitch(w) {
+	if !s.awaitSwitch(w, s.g.opt.SwitchTimeout) {
 		for range rest {
 			s.g.meters.masterdown.Inc()
 			w.out = downText(w.out, s.g.view.Load().primaryRegion)

@@ -81,6 +81,37 @@ func TestWritesGoRoundOldLinks(t *testing.T) {
 	}
 }
 
+// A primary that is lost for a moment, as when it is started again, costs time and no error. One pipeline waits once.
+func TestWritesWaitForAPrimaryThatWasLost(t *testing.T) {
+	h := newHouse(t, "a", "b")
+	m := h.mesh("b")
+	g, addr := h.gateway("b", m, func(o *Options) { o.LostTimeout = 10 * time.Second })
+	c := connect(t, addr)
+	c.want("SET k v", "OK")
+	m.set("a", -1)
+	eventually(t, "the loss is seen", func() bool { v := g.view.Load(); return !v.primaryReachable })
+	c.send("SET k w", "GET k")
+	m.set("a", time.Millisecond)
+	c.wants("OK", "w")
+
+	_, addr = h.gateway("b", m, func(o *Options) { o.LostTimeout = 50 * time.Millisecond })
+	c = connect(t, addr)
+	c.want("SET k x", "OK")
+	m.set("a", -1)
+	began := time.Now()
+	for range 100 {
+		c.send("SET k y")
+	}
+	for range 100 {
+		if got := c.recv(); got == "OK" {
+			t.Fatal("a write went to a primary that is cut off")
+		}
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("100 writes of one pipeline waited %v", took)
+	}
+}
+
 func TestWritesAreRefusedWhenNobodyLeads(t *testing.T) {
 	h := newHouse(t, "a", "b")
 	_, addr := h.gateway("b", h.mesh("b"), func(o *Options) { o.SwitchTimeout = 50 * time.Millisecond })

@@ -50,6 +50,7 @@ type view struct {
 	primaryRegion    string
 	primaryReachable bool
 	primaryRTT       time.Duration
+	lostAt           time.Time // when the primary was out of reach first; zero: it isn't
 
 	replicas   bool        // there is one anywhere
 	reads      []candidate // remote replicas near enough, the nearest first
@@ -82,6 +83,11 @@ func buildView(in viewInput) *view {
 	case v.primary == in.self: // it is about to lead, or has just been told not to
 	default:
 		v.primaryRTT, v.primaryReachable = in.rtt(v.primary)
+	}
+	if !v.primaryReachable {
+		if v.lostAt = in.now; in.previous != nil && !in.previous.lostAt.IsZero() {
+			v.lostAt = in.previous.lostAt
+		}
 	}
 	v.setLocal(in)
 	v.whyPrimary = "no replica is near"
@@ -153,6 +159,21 @@ func band(best time.Duration) time.Duration { return max(time.Millisecond, best/
 
 // switching says that this node is to be the primary, and its store doesn't lead, yet or any more.
 func (v *view) switching() bool { return v.primary == v.self && v.hasStore && !v.localPrimary }
+
+// lostLately is how long after the loss of the primary it may be expected back at any moment: it may be starting again, or
+// another node about to take its place. Later, commands are told at once.
+const lostLately = 8 * time.Second
+
+// patience is how long a command waits for the primary that it needs before it is told that there is none.
+func (v *view) patience(o *Options, now time.Time) time.Duration {
+	switch {
+	case v.switching():
+		return o.SwitchTimeout
+	case !v.primaryReachable && now.Sub(v.lostAt) < lostLately:
+		return o.LostTimeout
+	}
+	return 0
+}
 
 func (v *view) waitBound(lo, hi time.Duration) time.Duration {
 	return min(max(2*v.primaryRTT, lo), hi)
