@@ -54,11 +54,7 @@ func (db *database) openCopy(ctx context.Context, t *netconf.Topology, conf netc
 		hold: func(ctx context.Context, node string) (d time.Duration, err error) {
 			return n.others.hold(ctx, node, conf.ID)
 		},
-		drained: func() bool {
-			topology, _ := n.source.Current()
-			self, _ := topology.Node(n.opts.Name)
-			return n.leaving.Load() || self.Draining
-		},
+		drained: n.givesWay,
 	}
 	ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	h.wg.Go(func() { h.election.run(ctx, n.source, h.store.short) })

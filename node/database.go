@@ -168,13 +168,32 @@ func (db *database) primaryReachable() bool {
 	return ok
 }
 
+const (
+	// handOverTimeout bounds the wait for another node to have everything.
+	handOverTimeout = 2 * time.Second
+	// releaseTimeout bounds the word to the control plane that the lead is free; without it the lease runs out.
+	releaseTimeout = time.Second
+)
+
 // handOver gives the lead to another node of the region that has everything. Where there is none it changes nothing.
 func (db *database) handOver(ctx context.Context) {
 	s := db.copy()
-	if s == nil || !s.leads() || !s.hasCandidate() || !s.handover(ctx) || db.node.session == nil {
+	if s == nil || !s.leads() || !s.hasCandidate() || db.node.session == nil {
 		return
 	}
-	if err := db.node.session.Release(ctx, db.conf.ID); err != nil {
+	wait, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	if !s.handover(wait) {
+		if !db.node.leaving.Load() { // it was fenced in vain: nobody has everything in time
+			if err := s.lead(ctx, s.role.Load().term); err != nil {
+				db.node.log.Error("can't lead again after a handover that failed", "database", db.conf.Org+"/"+db.conf.Name, "err", err)
+			}
+		}
+		return
+	}
+	say, stop := context.WithTimeout(ctx, releaseTimeout)
+	defer stop()
+	if err := db.node.session.Release(say, db.conf.ID); err != nil {
 		db.node.log.Warn("the lead couldn't be given up at once; its lease runs out", "database", db.conf.Org+"/"+db.conf.Name, "err", err)
 	}
 }

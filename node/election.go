@@ -90,8 +90,8 @@ type election struct {
 	ask func(ctx context.Context, node string) (standing, error)
 	// hold asks another node for the promise not to take over.
 	hold func(ctx context.Context, node string) (time.Duration, error)
-	// drained tells that this node is to give up what it holds, and takes nothing.
-	drained func() bool
+	// drained tells that this node takes no lease, since it is ending or another one is to have it.
+	drained func(t *netconf.Topology) bool
 	log     *slog.Logger
 
 	vacant time.Time // since when nobody holds the lease
@@ -165,7 +165,7 @@ func (e *election) stay(ctx context.Context, t *netconf.Topology, record netconf
 	c := e.current()
 	left := time.Until(c.over())
 	switch {
-	case record.Term > c.term && record.Node != e.self, e.drained():
+	case record.Term > c.term && record.Node != e.self, left <= 0 && e.drained(t): // the lease was handed over
 		e.log.Info("gives up the lead", "term", c.term, "successor", record.Node, "successorTerm", record.Term)
 		e.resign()
 		return 0, false
@@ -187,8 +187,10 @@ func (e *election) stay(ctx context.Context, t *netconf.Topology, record netconf
 		return 0, false
 	}
 	e.extend(until)
-	if again := e.claim(ctx, record); e.current().leased() {
-		return again, true
+	if !e.drained(t) {
+		if again := e.claim(ctx, record); e.current().leased() {
+			return again, true
+		}
 	}
 	return min(time.Until(until)/2, retryRole), true
 }
@@ -247,7 +249,10 @@ func (e *election) candidate(ctx context.Context, t *netconf.Topology, record ne
 	if e.vacant.IsZero() {
 		e.vacant = time.Now()
 	}
-	if e.drained() {
+	if e.drained(t) {
+		if record.Node != "" && record.Node != e.self {
+			e.follow(ctx, record)
+		}
 		return claimAgain
 	}
 	if record.Node != e.self && !e.eligible(ctx, t, record) {

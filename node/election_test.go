@@ -253,7 +253,7 @@ func newRegion(t *testing.T, names ...string) *region {
 func (r *region) start(s *seat) {
 	e := &election{
 		db: r.db, self: s.name, region: "mad", leases: s, copy: s, log: slog.New(slog.DiscardHandler),
-		drained: func() bool { return false },
+		drained: func(*netconf.Topology) bool { return false },
 		ask: func(_ context.Context, node string) (standing, error) {
 			o := r.seat(node)
 			if r.isDead(node) {

@@ -150,6 +150,7 @@ func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) 
 	n.wg.Go(func() { n.kickReplicas(ctx) })
 	n.wg.Go(func() { n.endLostWaits(ctx) })
 	n.wg.Go(func() { n.followKeys(ctx) })
+	n.wg.Go(func() { n.followDraining(ctx) })
 	return nil
 }
 
@@ -387,10 +388,50 @@ func (n *Node) endLostWaits(ctx context.Context) {
 // HandOver gives what this node leads to other nodes of its region, where there are any that have all of it.
 func (n *Node) HandOver(ctx context.Context) {
 	n.leaving.Store(true)
+	n.handOver(ctx)
+}
+
+func (n *Node) handOver(ctx context.Context) {
 	_ = each(n.all(), func(db *database) error {
 		db.handOver(ctx)
 		return nil
 	})
+}
+
+// givesWay tells whether other nodes are to lead what this one could: it is ending, or it is drained and there is another one
+// in the region.
+func (n *Node) givesWay(t *netconf.Topology) bool {
+	if n.leaving.Load() {
+		return true
+	}
+	if self, _ := t.Node(n.opts.Name); !self.Draining {
+		return false
+	}
+	for _, other := range t.NodesIn(n.opts.Region) {
+		if _, alive := t.Live.Nodes[other.Name]; alive && other.Name != n.opts.Name && !other.Draining {
+			return true
+		}
+	}
+	return false
+}
+
+// followDraining hands over what this node leads whenever it gives way to others.
+func (n *Node) followDraining(ctx context.Context) {
+	gave := false
+	for {
+		t, changed := n.source.Current()
+		gives := n.givesWay(t)
+		if gives && !gave && ctx.Err() == nil {
+			n.log.Info("drained: hands over what it leads")
+			n.handOver(ctx)
+		}
+		gave = gives
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
 }
 
 // Healthy is nil when the node serves all databases of the topology, and what it holds of them can be read.

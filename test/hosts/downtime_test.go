@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -59,6 +60,12 @@ func TestRollingRestart(t *testing.T) {
 	}
 	load := m.StartLoad(t.Context(), "shop", "cart", password, m.Nodes...)
 	load.wrote(t, 20)
+	for _, n := range []*Node{m.Nodes[0], mad2} { // each leads, then the other
+		m.cli(t, "nodes", "drain", n.Name)
+		eventually(t, slower(10*time.Second), func() error { return m.leads(t, n, false) })
+		load.wrote(t, 20)
+		m.cli(t, "nodes", "undrain", n.Name)
+	}
 	for _, n := range []*Node{ams, mad2, m.Nodes[0]} {
 		began := time.Now()
 		if err := n.Stop(slower(15 * time.Second)); err != nil {
@@ -73,6 +80,24 @@ func TestRollingRestart(t *testing.T) {
 		m.awaitUse(t, n, n)
 	}
 	clean(t, load.Stop(), "mad-1", "mad-2", "ams-1")
+}
+
+// leads asks whether a node takes the writes.
+func (m *Mesh) leads(t *testing.T, n *Node, want bool) error {
+	var s struct {
+		Primary struct {
+			Node string
+			Held bool
+		}
+	}
+	out := m.cli(t, "redis", "status", "cart", "--json")
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		return err
+	}
+	if leads := s.Primary.Held && s.Primary.Node == n.Name; leads != want {
+		return fmt.Errorf("%s leads: %v; status: %+v", n.Name, leads, s)
+	}
+	return nil
 }
 
 // TestFailover kills the primary's node under load: another node of the region takes over in time, nothing acknowledged is
