@@ -54,8 +54,9 @@ func TestREADME(t *testing.T) {
 	}()
 	for _, b := range blocks {
 		t.Run(fmt.Sprintf("line %d", b.line), func(t *testing.T) {
-			cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", withPorts(t, b.commands, p))
-			cmd.Dir = ".."
+			commands := strings.ReplaceAll(withPorts(t, b.commands, p), "bin/respmesh", binary)
+			cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", commands)
+			cmd.Dir, cmd.Env = "..", append(os.Environ(), "RESPMESH_API="+p.Admin, "HOME="+t.TempDir())
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s\n%s", err, b.commands, out)
