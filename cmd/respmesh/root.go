@@ -32,7 +32,7 @@ primary, and all that passes between nodes passes through WireGuard.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return node.Usagef("%s; see %s --help", firstLine(err), cmd.CommandPath())
 	})
-	root.AddCommand(newDev(), newServer(), newRedis(), newOrgs(), newRegions(), newNodes(), newToken(), newWireGuard(), newLatency(),
+	root.AddCommand(newDev(), newServer(), newRedis(), newOrgs(), newRegions(), newNodes(), newToken(), newWireGuard(), newSidecar(), newLatency(),
 		newExplain(), newControl(), newVersion(), newMan())
 	return root
 }
