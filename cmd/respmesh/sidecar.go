@@ -204,6 +204,10 @@ func runSidecar(ctx context.Context, o sidecar.Options, asJSON bool, out io.Writ
 	case err != nil:
 		return err
 	}
+	debug.FreeOSMemory()
+	if err := forgetStart(); err != nil {
+		o.Log.Debug("the memory of the start is kept", "err", err)
+	}
 	ready := s.Ready()
 	if asJSON {
 		err = json.NewEncoder(out).Encode(ready)

@@ -58,19 +58,20 @@ func silence(err error, timeout time.Duration) error {
 }
 
 func (p *pinger) exchange(ctx context.Context) (time.Duration, error) {
+	conn := p.conn // the function below may run after this one has returned
 	deadline, _ := ctx.Deadline()
-	if err := p.conn.SetDeadline(deadline); err != nil {
+	if err := conn.SetDeadline(deadline); err != nil {
 		return 0, err
 	}
-	stop := context.AfterFunc(ctx, func() { p.conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	began := time.Now()
-	if _, err := p.conn.Write([]byte("*1\r\n$4\r\nPING\r\n")); err != nil {
+	if _, err := conn.Write([]byte("*1\r\n$4\r\nPING\r\n")); err != nil {
 		return 0, err
 	}
 	var buf [maxPong]byte
 	for n := 0; ; {
-		k, err := p.conn.Read(buf[n:])
+		k, err := conn.Read(buf[n:])
 		n += k
 		switch {
 		case n > 0 && buf[n-1] == '\n':

@@ -69,17 +69,15 @@ func NobodyDir() (string, error) {
 	return dir, os.Chown(dir, nobody, nobody)
 }
 
-// StartSidecar runs a sidecar with a token, and waits until it is ready. The program is linked into dir, which the user of the
+// StartSidecar runs a sidecar with a token, and waits until it is ready. The program is copied into dir, which the user of the
 // sidecar can read.
 func (m *Mesh) StartSidecar(ctx context.Context, dir, token string, args ...string) (*Sidecar, error) {
 	binary := filepath.Join(dir, "respmesh")
 	if _, err := os.Stat(binary); err != nil {
-		raw, err := os.ReadFile(m.Binary)
-		if err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(binary, raw, 0o755); err != nil {
-			return nil, err
+		// As it is installed. Written at one stroke it would lie in the kernel's cache in pieces of 2 MiB, and be resident in
+		// such pieces.
+		if out, err := exec.CommandContext(ctx, "install", "-m", "755", m.Binary, binary).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("install: %w: %s", err, out)
 		}
 	}
 	all := append([]string{binary, "sidecar", "--json", "--http", "127.0.0.1:0", "--api", m.public, "--api-pin", m.pin}, args...)
