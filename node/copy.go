@@ -35,7 +35,7 @@ func (db *database) openCopy(ctx context.Context, t *netconf.Topology, conf netc
 		seed: conf.HashSeed, maxMemory: conf.MaxMemory, eviction: policyOf(conf), version: n.opts.Version,
 		log: n.log.With("database", conf.Org+"/"+conf.Name),
 	}
-	if n.opts.Data != "" && conf.Primary == n.opts.Region { // who may lead keeps the data
+	if n.opts.Data != "" {
 		o.data, o.fsync = db.dataDir(), n.opts.Fsync
 		if err := os.MkdirAll(o.data, 0o700); err != nil {
 			return nil, fmt.Errorf("data directory: %w", err)
@@ -161,7 +161,7 @@ func (db *database) removeData() error {
 	return nil
 }
 
-// removeLeftData removes the data of databases that were destroyed, maybe while the node was away. What the control plane
+// removeLeftData removes the data of databases that were destroyed or left the region, maybe while the node was away. What the control plane
 // has never heard of stays: its state may come from a backup older than the database.
 func (n *Node) removeLeftData(t *netconf.Topology) error {
 	if n.opts.Data == "" {
@@ -174,13 +174,14 @@ func (n *Node) removeLeftData(t *netconf.Topology) error {
 	var errs []error
 	for _, dir := range dirs {
 		dir = filepath.Dir(dir)
-		if id := filepath.Base(dir); t.WasDestroyed(id) {
-			n.log.Info("removes the data of a database that was destroyed", "id", id)
+		id := filepath.Base(dir)
+		if conf, known := t.DatabaseByID(id); t.WasDestroyed(id) || known && !conf.Holds(n.opts.Region) {
+			n.log.Info("removes the data of a database that isn't here any more", "id", id)
 			errs = append(errs, os.RemoveAll(dir))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove data of a database that was destroyed: %w", err)
+		return fmt.Errorf("remove data of a database that isn't here any more: %w", err)
 	}
 	return nil
 }

@@ -24,6 +24,8 @@ const (
 	replicaPing = time.Second
 	// replicaTimeout drops a replica, or a primary, that has been silent for so long.
 	replicaTimeout = 10 * time.Second
+	// aloneAfter is how long a copy that was loaded from the disk waits for its primary before it is read as it is.
+	aloneAfter = 5 * time.Second
 )
 
 // store is one database's copy on this node: the engine, its replication log, and both sides of PSYNC. It is what
@@ -42,7 +44,8 @@ type store struct {
 	quorum    atomic.Pointer[quorum]
 	short     chan struct{} // a write waits for replicas
 	synced    atomic.Bool   // it has had all of a primary's data once, or was the primary
-	loaded    bool          // data were found on disk
+	opened    time.Time
+	loaded    bool // data were found on disk
 
 	ctx      context.Context // ends with close
 	cancel   context.CancelFunc
@@ -63,7 +66,7 @@ type storeOptions struct {
 
 // openStore makes the copy, with the data that are on disk. It waits to be told whether to lead or to follow.
 func openStore(ctx context.Context, o storeOptions) (*store, error) {
-	s := &store{opts: o, log: psync.NewLog(backlogSize), short: make(chan struct{}, 1)}
+	s := &store{opts: o, opened: time.Now(), log: psync.NewLog(backlogSize), short: make(chan struct{}, 1)}
 	s.role.Store(&role{})
 	s.fenced.Store(true)
 	s.wasFenced = make(chan struct{}, 1)
@@ -155,10 +158,12 @@ func (s *store) State() proxy.StoreState {
 		state.Reason = fmt.Sprintf("replica is broken: %v", is.Err)
 	case is.Phase == psync.Syncing:
 		state.Reason = "replica is copying the data"
-	case !s.synced.Load():
-		state.Reason = "replica has no data yet"
-	default:
+	case s.synced.Load():
 		state.Usable = true
+	case s.loaded && s.log.Synced() && time.Since(s.opened) > aloneAfter:
+		state.Usable = true // cut off since its start: what it had before is better than nothing
+	default:
+		state.Reason = "replica hasn't caught up since its start"
 	}
 	return state
 }

@@ -117,6 +117,46 @@ func TestDestroyedWhileAway(t *testing.T) {
 	})
 }
 
+// TestStartedWhileCutOff: a replica that is started while its primary is away reads what it has.
+func TestStartedWhileCutOff(t *testing.T) {
+	m := newMesh(t, "ams")
+	mad := m.join(t, "mad", "mad-1")
+	m.cli(t, "orgs", "create", "shop")
+	password := m.create(t, "shop", "cart", "--region", "mad", "--replica-regions", "ams")
+	ams := m.Nodes[0]
+	c := m.dial(t, ams, "shop", "cart", password)
+	c.want(t, "OK", "SET", "k", "v")
+	c.want(t, "v", "GET", "k") // it is here
+	mad.Kill()
+	ams.Kill()
+	if err := m.Start(t.Context(), ams); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, slower(20*time.Second), func() error {
+		c, err := m.Dial(t.Context(), ams, "shop", "cart", password)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if got, err := c.Do("GET", "k"); err != nil || got != "v" {
+			return fmt.Errorf("GET: %q, %v", got, err)
+		}
+		return nil
+	})
+	if err := m.Start(t.Context(), mad); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, slower(20*time.Second), func() error {
+		c, err := m.Dial(t.Context(), ams, "shop", "cart", password)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Do("SET", "k", "w")
+		return err
+	})
+}
+
 // TestControlAway: without the control plane nodes go on, also when they are started again.
 func TestControlAway(t *testing.T) {
 	m := newMesh(t, "nrt")
