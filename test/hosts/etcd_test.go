@@ -1,0 +1,69 @@
+package hosts
+
+import (
+	"fmt"
+	"net"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// TestExternalEtcd keeps the control plane in a cluster that others run: Debian's etcd.
+func TestExternalEtcd(t *testing.T) {
+	binary, err := exec.LookPath("etcd")
+	if err != nil {
+		t.Skip("NOT TESTED: etcd is missing; run scripts/install-test-deps")
+	}
+	client, peer := "http://"+freeTCP(t), "http://"+freeTCP(t)
+	etcd := exec.Command(binary, "--data-dir", t.TempDir(), "--listen-client-urls", client, "--advertise-client-urls", client,
+		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer, "--logger", "zap")
+	if err := etcd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = etcd.Process.Kill()
+		_ = etcd.Wait() // killed
+	})
+	eventually(t, 10*time.Second, func() error {
+		c, err := net.Dial("tcp", client[len("http://"):])
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	})
+	m := newMesh(t, "mad", "--etcd", client)
+	ams := m.join(t, "ams", "ams-1", "--etcd", client)
+	m.cli(t, "orgs", "create", "shop")
+	password := m.create(t, "shop", "cart", "--region", "mad", "--replica-regions", "ams")
+	m.dial(t, ams, "shop", "cart", password).want(t, "OK", "SET", "k", "v")
+	for _, n := range m.Nodes {
+		if err := n.Stop(slower(15 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Start(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, slower(10*time.Second), func() error {
+		c, err := m.Dial(t.Context(), ams, "shop", "cart", password)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		got, err := c.Do("GET", "k")
+		if err != nil || got != "v" {
+			return fmt.Errorf("GET: %q, %v", got, err)
+		}
+		return nil
+	})
+}
+
+func freeTCP(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
