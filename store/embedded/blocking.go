@@ -126,7 +126,6 @@ func (e *Engine) serve(w *waiter, key string, now int64) {
 	e.invoke(x)
 	e.effects.end()
 	e.count(x)
-	x.flushTally()
 	if x.blocked == nil {
 		w.out, w.served = x.out, true
 		e.dequeue(w)

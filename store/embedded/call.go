@@ -48,7 +48,7 @@ type call struct {
 	blocked *waiter
 
 	hits, misses int64
-	tick         int64 // when the command began, or the one before ended
+	tick         int64 // when the clock was last read for timing commands
 	failed       bool  // it has replied an error
 	tally        tally
 	lapsed       bool // a read met an expired key

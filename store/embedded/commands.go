@@ -25,6 +25,7 @@ const (
 type bound struct {
 	handle handler
 	shared bool
+	quick  bool // see quick
 }
 
 // commandTables lists the tables of all types.
@@ -76,7 +77,7 @@ func bindCommands() []bound {
 			if r.lock != lockByFlag {
 				shared = r.lock == lockShared
 			}
-			all[spec.ID] = bound{r.handle, shared}
+			all[spec.ID] = bound{r.handle, shared, quick(spec)}
 		}
 	}
 	return all

@@ -98,7 +98,7 @@ func settings() []setting {
 				n := int64(0)
 				problem := setInt(&n, v, -1, math.MaxInt64)
 				if problem == "" {
-					e.slow.threshold.Store(n)
+					e.slow.setThreshold(n)
 				}
 				return problem
 			}},

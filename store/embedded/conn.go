@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"sync/atomic"
@@ -216,17 +217,15 @@ func (c *Conn) doExclusive(dst []byte, reqs []command.Request) ([]byte, int, *wa
 	return dst, n, w
 }
 
-// clockEvery is how many commands of a batch share one reading of the clock.
-const clockEvery = 32
-
 // run executes commands under the lock until they end or one blocks, and tells how many that were.
 func (c *Conn) run(dst []byte, reqs []command.Request) (out []byte, n int, w *waiter) {
 	e, x := c.e, &c.x
 	x.e, x.c, x.out, x.lapsed, x.fromStream = e, c, dst, false, c.fromStream
-	x.tick = e.clock.tick()
+	x.startClock()
 	for i := range reqs {
-		if i%clockEvery == 0 {
-			x.now = e.now()
+		if i > 0 && i%spanMost == 0 {
+			x.settle()
+			x.startClock()
 		}
 		n++
 		x.begin(reqs[i].Spec, reqs[i].Args, reqs[i].Raw)
@@ -235,6 +234,7 @@ func (c *Conn) run(dst []byte, reqs []command.Request) (out []byte, n int, w *wa
 			e.effects.end()
 		}
 		if len(e.ready) > 0 {
+			x.settle() // who waited is timed too
 			e.serveReady(x.now)
 		}
 		if len(e.own) > 0 {
@@ -248,9 +248,9 @@ func (c *Conn) run(dst []byte, reqs []command.Request) (out []byte, n int, w *wa
 			break
 		}
 	}
+	x.settle()
 	e.stats.commands.Add(int64(n))
 	e.count(x)
-	x.flushTally()
 	c.active = x.now
 	out, w = x.out, x.blocked
 	x.out, x.args, x.raw, x.db, x.blocked = nil, nil, nil, nil, nil // what an idle session would keep alive
@@ -383,24 +383,39 @@ func (c *Conn) reset() {
 // setProto changes the shape of replies.
 func (c *Conn) setProto(x *call, proto int) { c.proto, x.proto = proto, proto }
 
-// applyLocked executes one command of the replication stream.
-func (c *Conn) applyLocked(req *command.Request) error {
-	if req.Spec != nil && req.Spec.Name == "replconf" {
-		return nil // about the link, not the data
-	}
+// applyLocked executes commands of the replication stream, up to the first that fails.
+func (c *Conn) applyLocked(reqs []command.Request) (err error) {
 	e, x := c.e, &c.x
-	x.e, x.c, x.out, x.fromStream, x.now, x.tick = e, c, x.out[:0], true, e.now(), e.clock.tick()
-	x.begin(req.Spec, req.Args, req.Raw)
-	c.process(x)
-	e.effects.end()
-	if len(e.ready) > 0 { // of a replica's sessions, only XREAD waits
-		e.serveReady(x.now)
+	x.e, x.c, x.fromStream = e, c, true
+	x.startClock()
+	n := 0
+	for i := range reqs {
+		req := &reqs[i]
+		if req.Spec != nil && req.Spec.Name == "replconf" {
+			continue // about the link, not the data
+		}
+		if i > 0 && i%spanMost == 0 {
+			x.settle()
+			x.startClock()
+		}
+		n++
+		x.out = x.out[:0]
+		x.begin(req.Spec, req.Args, req.Raw)
+		c.process(x)
+		e.effects.end()
+		if len(e.ready) > 0 { // of a replica's sessions, only XREAD waits
+			e.serveReady(x.now)
+		}
+		x.blocked = nil
+		if err = streamError(x.out, req); err != nil {
+			err = fmt.Errorf("apply %.64q: %w", req.Args, err)
+			break
+		}
 	}
-	e.stats.commands.Add(1)
+	x.settle()
+	e.stats.commands.Add(int64(n))
 	e.count(x)
-	x.flushTally()
-	x.args, x.raw, x.db, x.blocked = nil, nil, nil, nil
-	err := streamError(x.out, req)
+	x.args, x.raw, x.db = nil, nil, nil
 	if cap(x.out) > effectsKeep {
 		x.out = nil
 	}

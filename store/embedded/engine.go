@@ -10,7 +10,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -161,6 +160,7 @@ func New(opts Options) *Engine {
 	if opts.Databases == 0 {
 		opts.Databases = 16
 	}
+	wall := opts.Now
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -214,7 +214,7 @@ func New(opts Options) *Engine {
 		}
 	}
 	e.commands = make([]commandStat, command.Count)
-	e.clock.start = time.Now()
+	e.clock.init(wall)
 	e.percentiles = []float64{50, 99, 99.9}
 	e.slow.init()
 	e.tracking.init()
@@ -320,17 +320,18 @@ func (e *Engine) unlock() {
 
 // invoke runs one command and propagates it. The caller ends the unit of effects.
 func (e *Engine) invoke(x *call) {
-	spec, args, start := x.spec, x.args, x.tick
+	spec, args, from := x.spec, x.args, len(x.out)
+	alone := x.timedAlone()
+	start := x.tick
 	x.failed = false
 	e.handlers[spec.ID].handle(x)
 	if x.dirty > 0 && !x.rewritten {
 		e.effects.addRaw(x.dbIndex, x.raw)
 	}
-	x.tick = e.clock.tick()
 	failed := x.failed
 	x.failed = false // a transaction doesn't fail with a command of its own
 	if x.blocked == nil {
-		x.note(spec, args, x.tick-start, failed)
+		x.count(spec, args, alone, failed, start, from)
 	}
 	if len(e.monitors) > 0 {
 		x.show(spec, args)
@@ -345,6 +346,7 @@ func (e *Engine) invoke(x *call) {
 
 // count adds a call's (or batch's) counters to the engine's.
 func (e *Engine) count(x *call) {
+	x.flushTally()
 	if x.hits > 0 {
 		e.stats.hits.Add(x.hits)
 	}
@@ -359,10 +361,5 @@ func (e *Engine) count(x *call) {
 func (e *Engine) Apply(reqs []command.Request) error {
 	e.lock()
 	defer e.unlock()
-	for i := range reqs {
-		if err := e.stream.applyLocked(&reqs[i]); err != nil {
-			return fmt.Errorf("apply %.64q: %w", reqs[i].Args, err)
-		}
-	}
-	return nil
+	return e.stream.applyLocked(reqs)
 }

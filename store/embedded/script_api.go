@@ -292,7 +292,6 @@ func (s *scripts) execute(spec *command.Spec, args [][]byte) []byte {
 	s.nested = false
 	e.stats.commands.Add(1)
 	e.count(x)
-	x.flushTally()
 	x.args, x.raw = nil, nil
 	return x.out
 }

@@ -33,6 +33,7 @@ const (
 // slowlog keeps the latest of the commands that took long.
 type slowlog struct {
 	threshold atomic.Int64 // microseconds, negative: off
+	exact     atomic.Bool  // so short a threshold that each command is timed
 
 	mu      sync.Mutex
 	max     int64
@@ -47,8 +48,13 @@ type slowEntry struct {
 }
 
 func (l *slowlog) init() {
-	l.threshold.Store(slowlogThreshold)
+	l.setThreshold(slowlogThreshold)
 	l.max = slowlogLength
+}
+
+func (l *slowlog) setThreshold(usec int64) {
+	l.threshold.Store(usec)
+	l.exact.Store(usec >= 0 && usec < spanPatience)
 }
 
 func (l *slowlog) limit() int64 {

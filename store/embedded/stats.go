@@ -22,64 +22,6 @@ type commandStat struct {
 	latency                        atomic.Pointer[histogram]
 }
 
-// tally collects the calls of one command in a row, so that a pipeline of them touches the shared counters once.
-type tally struct {
-	spec                 *command.Spec
-	calls, nanos, failed int64
-}
-
-// clockBase is what tick counts from: only differences matter.
-type clockBase struct{ start time.Time }
-
-// tick is a monotonic time in nanoseconds.
-func (c clockBase) tick() int64 { return int64(time.Since(c.start)) }
-
-// note counts a command that took some nanoseconds.
-func (x *call) note(spec *command.Spec, args [][]byte, nanos int64, failed bool) {
-	e := x.e
-	if x.tally.spec != spec {
-		x.flushTally()
-		x.tally.spec = spec
-	}
-	x.tally.calls++
-	x.tally.nanos += nanos
-	if failed {
-		x.tally.failed++
-	}
-	if !e.untracked.Load() {
-		h := e.commands[spec.ID].latency.Load()
-		if h == nil {
-			e.commands[spec.ID].latency.CompareAndSwap(nil, &histogram{})
-			h = e.commands[spec.ID].latency.Load()
-		}
-		h.add(nanos)
-	}
-	if limit := e.slow.threshold.Load(); limit >= 0 && nanos >= limit*1000 && !spec.Is(command.FlagSkipSlowlog) {
-		e.slow.add(x, spec, args, nanos)
-	}
-	if e.latency.threshold > 0 && nanos >= e.latency.threshold*int64(time.Millisecond) {
-		event := "command"
-		if spec.Is(command.FlagFast) {
-			event = "fast-command"
-		}
-		e.latency.add(event, x.now/1000, nanos/int64(time.Millisecond))
-	}
-}
-
-func (x *call) flushTally() {
-	t := &x.tally
-	if t.calls == 0 {
-		return
-	}
-	s := &x.e.commands[t.spec.ID]
-	s.calls.Add(t.calls)
-	s.nanos.Add(t.nanos)
-	if t.failed > 0 {
-		s.failed.Add(t.failed)
-	}
-	*t = tally{}
-}
-
 // --- errors ---
 
 // errorKinds bounds how many codes are told apart: scripts can make up any.
@@ -146,7 +88,7 @@ func histogramTop(i int) int64 {
 	return (int64(i-shift<<histogramBits)+1)<<shift - 1
 }
 
-func (h *histogram) add(v int64) { h.buckets[histogramIndex(v)].Add(1) }
+func (h *histogram) add(v int64, n uint32) { h.buckets[histogramIndex(v)].Add(n) }
 
 // counts copies the histogram, with the sum.
 func (h *histogram) counts() (c []int64, total int64) {
