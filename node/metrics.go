@@ -87,9 +87,9 @@ func (c *collector) mesh(ch chan<- prometheus.Metric, n *Node) {
 			continue
 		}
 		rtt, ok := n.prober.RTT(other.Addr)
-		gauge(ch, c.reachable, number(ok), region, other.Region)
+		gauge(ch, c.reachable, number(ok), region, other.Name)
 		if ok {
-			gauge(ch, c.rtt, rtt.Seconds(), region, other.Region)
+			gauge(ch, c.rtt, rtt.Seconds(), region, other.Name)
 		}
 	}
 	for _, p := range n.peerStatus(topology) {

@@ -105,7 +105,7 @@ func (n *Node) peerStatus(t *netconf.Topology) []console.Peer {
 	names := make(map[mesh.PublicKey]string)
 	for _, other := range t.Nodes {
 		if key, err := mesh.ParsePublicKey(other.Key); err == nil {
-			names[key] = other.Region
+			names[key] = other.Name
 		}
 	}
 	for _, p := range t.Peers {

@@ -68,22 +68,40 @@ func (h *Host) Dial(ctx context.Context, d net.Dialer, to netip.AddrPort) (c net
 	return c, err
 }
 
-// inside runs a function on a thread of its own that is in the host's network namespace. Sockets belong to it that the
-// function itself opens, not those of goroutines that it starts.
+// inside runs a function on a thread that is in the host's network namespace meanwhile. Sockets belong to it that the function
+// itself opens, not those of goroutines that it starts.
 func (h *Host) inside(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		ns, err := os.Open(filepath.Join("/run/netns", h.Namespace()))
-		if err == nil {
-			err = errors.Join(unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET), ns.Close())
-		}
+		runtime.LockOSThread()
+		back, err := enter(filepath.Join("/run/netns", h.Namespace()))
 		if err == nil {
 			err = f()
+			if berr := back(); berr != nil {
+				done <- errors.Join(err, berr)
+				return // still locked: the thread ends with this goroutine
+			}
 		}
+		runtime.UnlockOSThread()
 		done <- err
 	}()
 	return <-done
+}
+
+// enter puts the thread into a network namespace; back leaves it again.
+func enter(path string) (back func() error, err error) {
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	ns, err := os.Open(path)
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	if err := errors.Join(unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET), ns.Close()); err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return func() error { return errors.Join(unix.Setns(int(own.Fd()), unix.CLONE_NEWNET), own.Close()) }, nil
 }
 
 // resolvConf is the host's /etc/resolv.conf.

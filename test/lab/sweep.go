@@ -114,7 +114,7 @@ func remove(ctx context.Context, id, dir string) error {
 				break
 			}
 			for p := range strings.FieldsSeq(string(pids)) {
-				if pid, err := strconv.Atoi(p); err == nil {
+				if pid, err := strconv.Atoi(p); err == nil && pid != os.Getpid() {
 					_ = syscall.Kill(pid, syscall.SIGKILL)
 				}
 			}

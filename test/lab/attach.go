@@ -1,0 +1,96 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// nodeInfo is what `respmesh nodes list --json` says of a node.
+type nodeInfo struct {
+	Name      string `json:"name"`
+	PublicKey string `json:"public_key"`
+	Address   string `json:"address"`
+	Endpoint  string `json:"endpoint"`
+	Tunnel    string `json:"tunnel"`
+	Online    bool   `json:"online"`
+}
+
+// NodeList asks for all nodes.
+func (l *Lab) NodeList(ctx context.Context) (list []nodeInfo, err error) {
+	out, err := l.CLI(ctx, "nodes", "list", "--json")
+	if err != nil {
+		return nil, err
+	}
+	return list, json.Unmarshal([]byte(out), &list)
+}
+
+// Attach has the peer's interface use another node of its region, and send what goes to some prefixes beside its org's there.
+func (p *Peer) Attach(ctx context.Context, node string, more ...netip.Prefix) error {
+	list, err := p.lab.NodeList(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		if n.Name != node {
+			continue
+		}
+		allowed := p.Prefix.String()
+		var s script
+		for _, m := range more {
+			allowed += "," + m.String()
+			s.add("ip -6 route replace %s dev %s", m, p.Interface)
+		}
+		if n.PublicKey != p.NodeKey {
+			s.add("wg set %s peer %s remove", p.Interface, p.NodeKey)
+		}
+		s.add("wg set %s peer %s endpoint %s persistent-keepalive 5 allowed-ips %s", p.Interface, n.PublicKey, n.Endpoint, allowed)
+		p.NodeKey = n.PublicKey
+		return p.script(ctx, s)
+	}
+	return fmt.Errorf("no node %s", node)
+}
+
+// Filtered counts the packets that a node's filter has dropped for a reason.
+func (n *Node) Filtered(ctx context.Context, reason string) (total float64, err error) {
+	out, err := n.Metrics(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "respmesh_mesh_filtered_packets_total{") && strings.Contains(line, `reason="`+reason+`"`) {
+			var v float64
+			if _, err := fmt.Sscan(line[strings.LastIndexByte(strings.TrimSpace(line), ' '):], &v); err != nil {
+				return 0, fmt.Errorf("metrics: %q: %w", line, err)
+			}
+			total += v
+		}
+	}
+	return total, nil
+}
+
+// Metrics are what the node tells Prometheus.
+func (n *Node) Metrics(ctx context.Context) (string, error) {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return n.Dial(ctx, net.Dialer{}, netip.MustParseAddrPort("[::1]:17379"))
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://[::1]:17379/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	out, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("metrics of %s: %s: %s", n.Name, resp.Status, out[:min(len(out), 1000)])
+	}
+	return string(out), err
+}
