@@ -263,7 +263,7 @@ func (d *Device) SetAddrs(addrs []netip.Addr) error {
 		return ErrClosed
 	}
 	var errs []error
-	for a := range want {
+	for _, a := range addrs {
 		if _, have := d.addrs[a]; have {
 			continue
 		}

@@ -187,23 +187,45 @@ func (n *Node) serveMesh(ctx context.Context) error {
 	return err
 }
 
-// follow applies each new revision until ctx ends. What fails is logged and tried again with the next one.
+// What couldn't be applied is tried again after applyAgain, then after twice that and so on: the host may have changed.
+const (
+	applyAgain     = time.Second
+	applyAgainMost = 30 * time.Second
+)
+
+// follow applies each new revision until ctx ends. What fails is logged, once, and tried again.
 func (n *Node) follow(ctx context.Context, changed <-chan struct{}) {
+	var again <-chan time.Time
+	wait, said := applyAgain, ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
+			wait = applyAgain
+		case <-again:
+			wait = min(2*wait, applyAgainMost)
 		}
 		var topology *netconf.Topology
 		topology, changed = n.source.Current()
-		if err := n.apply(ctx, topology); err != nil {
-			n.log.Error("topology not fully applied", "revision", topology.Revision, "err", err)
+		err := n.apply(ctx, topology)
+		switch {
+		case err == nil && said != "":
+			n.log.Info("topology applied", "revision", topology.Revision)
+			said, again = "", nil
+		case err == nil:
+		default:
+			again = time.After(wait)
+			if err.Error() != said {
+				said = err.Error()
+				n.log.Error("topology not fully applied; trying again", "revision", topology.Revision, "err", err)
+			}
 		}
 	}
 }
 
-// apply reconciles the node with a topology: filter first, so that nothing new is open before it is filtered.
+// apply reconciles the node with a topology: filter first, so that nothing new is open before it is filtered. What fails of
+// one org or database doesn't keep the others from theirs.
 func (n *Node) apply(ctx context.Context, t *netconf.Topology) error {
 	rules, addrs, peers := n.wanted(t)
 	if err := n.filter.SetRules(rules); err != nil {
@@ -212,11 +234,8 @@ func (n *Node) apply(ctx context.Context, t *netconf.Topology) error {
 	n.applying.Lock()
 	err := errors.Join(n.device.SetAddrs(addrs), n.device.SetPeers(peers))
 	n.applying.Unlock()
-	if err != nil {
-		return err
-	}
 	n.prober.SetTargets(n.probeTargets(t))
-	err = errors.Join(n.serveResolvers(t), n.reconcileDatabases(ctx, t))
+	err = errors.Join(err, n.serveResolvers(t), n.reconcileDatabases(ctx, t))
 	if n.session != nil {
 		_ = n.session.Report(n.live(t.Revision)) // a session that has ended says nothing more
 	}
@@ -267,6 +286,7 @@ func (n *Node) probeTargets(t *netconf.Topology) []netip.Addr {
 
 // serveResolvers answers DNS at the ::3 of every org.
 func (n *Node) serveResolvers(t *netconf.Topology) error {
+	var errs []error
 	for _, org := range t.Orgs {
 		at := org.Resolver()
 		if n.resolvers[at] {
@@ -274,17 +294,19 @@ func (n *Node) serveResolvers(t *netconf.Topology) error {
 		}
 		udp, err := n.device.ListenUDP(netip.AddrPortFrom(at, dnsPort))
 		if err != nil {
-			return fmt.Errorf("resolver of org %s: %w", org.Name, err)
+			errs = append(errs, fmt.Errorf("resolver of org %s: %w", org.Name, err))
+			continue
 		}
 		tcp, err := n.device.ListenTCP(netip.AddrPortFrom(at, dnsPort))
 		if err != nil {
-			return errors.Join(fmt.Errorf("resolver of org %s: %w", org.Name, err), udp.Close())
+			errs = append(errs, fmt.Errorf("resolver of org %s: %w", org.Name, err), udp.Close())
+			continue
 		}
 		n.resolvers[at] = true
 		n.serveDNS(func() error { return n.dns.ServePacket(udp) })
 		n.serveDNS(func() error { return n.dns.Serve(tcp) })
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (n *Node) serveDNS(serve func() error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -40,13 +41,22 @@ func TestMain(m *testing.M) {
 func (s *suite) close() error {
 	var err error
 	if s.lab != nil {
-		err = s.lab.Close(context.Background())
+		if dir := os.Getenv(keepLogs); dir != "" {
+			for _, n := range s.lab.Nodes {
+				raw, rerr := os.ReadFile(n.LogFile)
+				err = errors.Join(err, rerr, os.WriteFile(filepath.Join(dir, n.Name+".log"), raw, 0o600))
+			}
+		}
+		err = errors.Join(err, s.lab.Close(context.Background()))
 	}
 	return errors.Join(err, s.builder.Remove())
 }
 
 // required says that a lab that can't be built is a failure rather than something to skip.
 const required = "RESPMESH_LAB"
+
+// keepLogs names a folder that the nodes' logs are copied to.
+const keepLogs = "RESPMESH_LAB_LOGS"
 
 // world is the lab with its orgs, databases and peers.
 func world(t *testing.T) *World {
