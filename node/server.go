@@ -37,6 +37,7 @@ type Server struct {
 	node    *Node
 	keys    *serverKeys
 	control *control
+	conns   *controlConns
 	relays  []*relay
 	peers   map[string]*relay  // to and from the other members of the control plane
 	cancel  context.CancelFunc // ends wg
@@ -84,7 +85,7 @@ func StartServer(ctx context.Context, o ServerOptions) (_ *Server, err error) {
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	s := &Server{started: time.Now(), metrics: prometheus.NewRegistry(), peers: make(map[string]*relay)}
+	s := &Server{started: time.Now(), metrics: prometheus.NewRegistry(), peers: make(map[string]*relay), conns: newControlConns()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close(ctx))
@@ -182,7 +183,11 @@ func (s *Server) dialControl(ctx context.Context, addr string) (net.Conn, error)
 	if to.Addr().IsLoopback() {
 		return dialKernel(addr)(ctx)
 	}
-	return s.node.device.DialTCP(ctx, s.node.infra, to)
+	conn, err := s.node.device.DialTCP(ctx, s.node.infra, to)
+	if err != nil {
+		return nil, err
+	}
+	return s.conns.add(conn, to.Addr()), nil
 }
 
 // run starts the node's work.
@@ -224,6 +229,7 @@ func (s *Server) run(ctx context.Context) error {
 	if len(s.opts.Etcd.Endpoints) == 0 {
 		ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 		s.wg.Go(func() { s.keepMembers(ctx) })
+		s.wg.Go(func() { s.dropLost(ctx) })
 	}
 	s.handler = server.Handler(api.TrustToken)
 	if s.public != nil {

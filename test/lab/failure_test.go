@@ -67,9 +67,13 @@ func TestNodeKilled(t *testing.T) {
 		})
 		app <- time.Now()
 	}()
-	took := s.writes(t, 15*time.Second, "after", "1")
+	took := s.writes(t, 20*time.Second, "after", "1")
 	t.Logf("%s was killed; writes went on after %v", dead.Name, took)
-	if took > 8*time.Second {
+	limit := 7 * time.Second
+	if dead.Name == order[0] {
+		limit = 12 * time.Second // it may have led the control plane, too: its members choose another first, which waits for all leases anew
+	}
+	if took > limit {
 		t.Errorf("writes went on only after %v", took)
 	}
 	if now := w.primary(t, w.Cart); now == dead || now.Region != dead.Region {
