@@ -46,9 +46,8 @@ func (p *Peer) Attach(ctx context.Context, node string, more ...netip.Prefix) er
 			allowed += "," + m.String()
 			s.add("ip -6 route replace %s dev %s", m, p.Interface)
 		}
-		if n.PublicKey != p.NodeKey {
-			s.add("wg set %s peer %s remove", p.Interface, p.NodeKey)
-		}
+		// Also if it is the same: what the two had before, one of them may have forgotten.
+		s.add("wg set %s peer %s remove", p.Interface, p.NodeKey)
 		s.add("wg set %s peer %s endpoint %s persistent-keepalive 5 allowed-ips %s", p.Interface, n.PublicKey, n.Endpoint, allowed)
 		p.NodeKey = n.PublicKey
 		return p.script(ctx, s)

@@ -381,7 +381,7 @@ func TestAddressConflict(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, 10*time.Second, func() error {
-		if !strings.Contains(node.Log(), "this host has it already, on interface lo") {
+		if !node.Logged("this host has it already, on interface lo") {
 			return errors.New("the node doesn't say what is wrong")
 		}
 		return nil

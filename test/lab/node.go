@@ -252,6 +252,12 @@ func (n *Node) Log() string {
 	return string(raw[max(0, len(raw)-3000):])
 }
 
+// Logged tells whether the node has ever said something.
+func (n *Node) Logged(text string) bool {
+	raw, err := os.ReadFile(n.LogFile)
+	return err == nil && bytes.Contains(raw, []byte(text))
+}
+
 func (n *Node) process() (*exec.Cmd, chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
