@@ -49,6 +49,18 @@ func databaseFields(d Database) []field {
 	if d.MinReplicas != 0 {
 		f = append(f, field{"min replicas", strconv.Itoa(d.MinReplicas)})
 	}
+	for _, n := range []struct {
+		name  string
+		value int64
+	}{{"max sessions", int64(d.Limits.MaxSessions)}, {"commands per second", int64(d.Limits.CommandsPerSecond)},
+		{"concurrency", int64(d.Limits.Concurrency)}, {"max value", d.Limits.MaxValue}} {
+		if n.value != 0 {
+			f = append(f, field{n.name, strconv.FormatInt(n.value, 10)})
+		}
+	}
+	if d.Limits.IdleTimeout != 0 {
+		f = append(f, field{"idle timeout", d.Limits.IdleTimeout.String()})
+	}
 	if d.Near != 0 {
 		f = append(f, field{"near", d.Near.String()})
 	}

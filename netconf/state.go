@@ -66,8 +66,19 @@ type Database struct {
 	Plan         string        `json:"plan,omitempty"` // free, payg or a fixed size such as 250mb
 	// MinReplicas is how many replicas must have a write before it is acknowledged.
 	MinReplicas int       `json:"min_replicas,omitempty"`
+	Limits      Limits    `json:"limits,omitzero"`
 	Engine      Engine    `json:"engine,omitzero"`
 	Created     time.Time `json:"created,omitzero"`
+}
+
+// Limits bound what the clients of a database take of each node; zero is the node's default. What a plan bounds, the size of
+// a request and the commands of a day, isn't here.
+type Limits struct {
+	MaxSessions       int           `json:"max_sessions,omitempty"`
+	CommandsPerSecond int           `json:"commands_per_second,omitempty"` // what is more is delayed
+	Concurrency       int           `json:"concurrency,omitempty"`         // sessions at work at the same time
+	IdleTimeout       time.Duration `json:"idle_timeout,omitempty"`        // sessions that say nothing for longer are closed
+	MaxValue          int64         `json:"max_value,omitempty"`           // bytes of one argument
 }
 
 // Engine is what the primary's store runs on. Replicas are embedded.

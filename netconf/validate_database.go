@@ -5,12 +5,16 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"time"
 )
 
 // checkLimits holds a database's own limits against its plan's.
 func checkLimits(d *Database) error {
 	if d.MaxMemory < 0 {
 		return fmt.Errorf("%w memory limit %d: it is negative", ErrInvalid, d.MaxMemory)
+	}
+	if err := d.Limits.check(); err != nil {
+		return err
 	}
 	if d.Plan == "" {
 		return nil
@@ -22,6 +26,32 @@ func checkLimits(d *Database) error {
 	if plan.MaxData > 0 && d.MaxMemory > plan.MaxData {
 		return fmt.Errorf("%w memory limit of %d bytes: plan %s allows %d; take a larger plan", ErrInvalid,
 			d.MaxMemory, d.Plan, plan.MaxData)
+	}
+	return nil
+}
+
+// Bounds of limits: more is a mistake in the unit.
+const (
+	maxSessions          = 1_000_000
+	maxCommandsPerSecond = 1_000_000_000
+	maxConcurrency       = 100_000
+	minIdleTimeout       = time.Second
+	maxIdleTimeout       = 365 * 24 * time.Hour
+	maxValueLimit        = 512 * mib // Redis's own bound
+)
+
+func (l Limits) check() error {
+	switch {
+	case l.MaxSessions < 0 || l.MaxSessions > maxSessions:
+		return fmt.Errorf("%w max sessions %d: want 0 (the node's default) to %d", ErrInvalid, l.MaxSessions, maxSessions)
+	case l.CommandsPerSecond < 0 || l.CommandsPerSecond > maxCommandsPerSecond:
+		return fmt.Errorf("%w commands per second %d: want 0 (no limit) to %d", ErrInvalid, l.CommandsPerSecond, maxCommandsPerSecond)
+	case l.Concurrency < 0 || l.Concurrency > maxConcurrency:
+		return fmt.Errorf("%w concurrency %d: want 0 (no limit) to %d", ErrInvalid, l.Concurrency, maxConcurrency)
+	case l.IdleTimeout != 0 && (l.IdleTimeout < minIdleTimeout || l.IdleTimeout > maxIdleTimeout):
+		return fmt.Errorf("%w idle timeout %s: want 0 (never) or %s to %s", ErrInvalid, l.IdleTimeout, minIdleTimeout, maxIdleTimeout)
+	case l.MaxValue < 0 || l.MaxValue > maxValueLimit:
+		return fmt.Errorf("%w max value %d: want 0 (no limit of its own) to %d bytes", ErrInvalid, l.MaxValue, maxValueLimit)
 	}
 	return nil
 }

@@ -57,6 +57,7 @@ func (n *Node) reconcileDatabases(ctx context.Context, t *netconf.Topology) erro
 			delete(n.databases, databaseKey{db.conf.Org, db.conf.Name})
 			n.mu.Unlock()
 			errs = append(errs, db.close())
+			n.charges.forget(db.conf.ID)
 			continue
 		}
 		if err := db.apply(ctx, t, now); err != nil {
@@ -89,7 +90,7 @@ func (n *Node) startDatabase(ctx context.Context, t *netconf.Topology, conf netc
 	if db.gateway, err = proxy.New(proxy.Options{
 		Org: conf.Org, Database: conf.Name, Node: n.opts.Name, Region: n.opts.Region,
 		Mesh: (*nodeMesh)(n), Source: db.source,
-		Log: n.log, Metrics: n.opts.Metrics,
+		Log: n.log, Metrics: n.opts.Metrics, Usage: n.charges.of(conf.ID),
 	}); err != nil {
 		return nil, err
 	}

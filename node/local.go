@@ -71,7 +71,7 @@ func (db *database) status() api.NodeDatabaseStatus {
 	s := api.NodeDatabaseStatus{
 		Node: db.node.opts.Name, Region: db.node.opts.Region, Role: api.RoleNone, State: api.StateReady,
 		Sessions: int64(gateway.Sessions), ReadsFrom: gateway.ReadsFrom,
-		Commands: db.rate.perSecond(time.Now(), gateway.Commands),
+		Commands: db.rate.perSecond(time.Now(), gateway.Commands), Today: db.node.charges.of(db.conf.ID).n.Load(),
 	}
 	if gateway.PrimaryReachable {
 		s.RTTMS = millis(gateway.PrimaryRTT)

@@ -87,7 +87,7 @@ func (s *databaseSource) Current() (*proxy.Topology, <-chan struct{}) {
 	if !ok {
 		return t, changed
 	}
-	t.Settings = proxy.Settings{PasswordHash: db.PasswordHash, Near: db.Near, MaxLag: db.MaxLag}
+	t.Settings = settingsOf(&db)
 	for _, u := range topology.UsersOf(s.org, s.name) {
 		t.Settings.Users = append(t.Settings.Users, proxy.User{Name: u.Name, PasswordHash: u.PasswordHash, Rules: u.Rules})
 	}
@@ -103,4 +103,16 @@ func (s *databaseSource) Current() (*proxy.Topology, <-chan struct{}) {
 		}
 	}
 	return t, changed
+}
+
+// settingsOf is what a database's record, and its plan, say to a gateway.
+func settingsOf(db *netconf.Database) proxy.Settings {
+	plan, _ := netconf.LookupPlan(db.Plan) // without one there are no limits
+	return proxy.Settings{
+		PasswordHash: db.PasswordHash, Near: db.Near, MaxLag: db.MaxLag,
+		MaxRequest: int(plan.MaxRequest), DailyCommands: plan.CommandsPerDay,
+		MaxSessions: db.Limits.MaxSessions, CommandsPerSecond: db.Limits.CommandsPerSecond, Concurrency: db.Limits.Concurrency,
+		IdleTimeout: db.Limits.IdleTimeout, MaxValue: int(db.Limits.MaxValue),
+		ForeignCursors: !db.Engine.Embedded(),
+	}
 }

@@ -19,7 +19,7 @@ type collector struct {
 	lagBytes, lagSeconds, offset, usable *prometheus.Desc
 	fullSyncs, partialSyncs              *prometheus.Desc
 	keys, memory, hits, misses, expired  *prometheus.Desc
-	readsFrom                            *prometheus.Desc
+	readsFrom, today                     *prometheus.Desc
 }
 
 func newCollector(nodes []*Node) *collector {
@@ -46,6 +46,7 @@ func newCollector(nodes []*Node) *collector {
 		hits:         desc("store_keyspace_hits_total", "Reads that found their key.", db...),
 		misses:       desc("store_keyspace_misses_total", "Reads that didn't.", db...),
 		expired:      desc("store_expired_keys_total", "Keys removed because their time was over.", db...),
+		today:        desc("commands_today", "Charged commands of the node's clients since midnight UTC.", db...),
 		readsFrom:    desc("reads_from", "1 for the node that plain reads are served from.", "database", "region", "node"),
 	}
 }
@@ -108,6 +109,7 @@ func (c *collector) mesh(ch chan<- prometheus.Metric, n *Node) {
 func (c *collector) database(ch chan<- prometheus.Metric, n *Node, db *database, primaryOffset int64) {
 	labels := []string{db.conf.Org + "/" + db.conf.Name, n.opts.Region}
 	gauge(ch, c.readsFrom, 1, append(labels, db.gateway.Status().ReadsFrom)...)
+	gauge(ch, c.today, float64(n.charges.of(db.conf.ID).n.Load()), labels...)
 	if db.copy() == nil {
 		return
 	}

@@ -82,6 +82,7 @@ type Node struct {
 	prober    *mesh.Prober
 	links     *proxy.LinkServer
 	dns       *dns.Server
+	charges   *charges
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup
@@ -132,6 +133,7 @@ func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) 
 		return fmt.Errorf("node %s isn't in the topology", n.opts.Name)
 	}
 	n.source, n.infra, n.others = source, self.Addr, newCandidates(n)
+	n.charges = openCharges(n.dataFile(chargesName), n.log)
 	if session != nil {
 		n.session, n.leases = session, sessionLeases{session}
 	}
@@ -147,6 +149,7 @@ func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) 
 		return fmt.Errorf("node %s: %w", n.opts.Name, err)
 	}
 	n.wg.Go(func() { n.follow(ctx, changed) })
+	n.wg.Go(func() { n.charges.run(ctx) })
 	n.wg.Go(func() { n.kickReplicas(ctx) })
 	n.wg.Go(func() { n.endLostWaits(ctx) })
 	n.wg.Go(func() { n.followKeys(ctx) })

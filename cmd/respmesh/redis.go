@@ -31,6 +31,11 @@ type settings struct {
 	near, maxLag time.Duration
 	minReplicas  int
 	maxMemory    string
+	maxSessions  int
+	perSecond    int
+	concurrency  int
+	idleTimeout  time.Duration
+	maxValue     string
 	engine       string
 	cluster      bool
 	detach       bool
@@ -50,6 +55,11 @@ func (s *settings) bind(cmd *cobra.Command, r *remote) {
 	f.DurationVar(&s.maxLag, "max-lag", 0, "a replica further behind than this isn't read (0: no bound)")
 	f.IntVar(&s.minReplicas, "min-replicas", 0, "how many replicas must have a write before it is acknowledged")
 	f.StringVar(&s.maxMemory, "max-memory", "", "memory limit such as 512mb (0: the plan's)")
+	f.IntVar(&s.maxSessions, "max-sessions", 0, "clients that a node takes at a time (0: 10000)")
+	f.IntVar(&s.perSecond, "commands-per-second", 0, "commands that a node takes a second: what is more is delayed (0: no limit)")
+	f.IntVar(&s.concurrency, "concurrency", 0, "sessions that a node works for at the same time: the others wait (0: no limit)")
+	f.DurationVar(&s.idleTimeout, "idle-timeout", 0, "close sessions that say nothing for longer, such as 1h (0: never)")
+	f.StringVar(&s.maxValue, "max-value", "", "limit of one value such as 1mb (0: that of the plan's requests)")
 	f.StringVar(&s.engine, "engine", "", "what the primary runs on: embedded, or the URL of a Redis or Valkey, redis://host:6379; $RESPMESH_ENGINE_PASSWORD adds its password")
 	f.BoolVar(&s.cluster, "cluster", false, "the server of --engine is one of a Redis Cluster")
 	f.BoolVar(&s.detach, "detach", false, "don't wait until new regions are in sync")
@@ -66,6 +76,8 @@ func (s *settings) check() error {
 		return node.Usagef("--enable-eviction and --disable-eviction contradict each other")
 	case s.near < 0, s.maxLag < 0, s.minReplicas < 0:
 		return node.Usagef("--near, --max-lag and --min-replicas can't be negative")
+	case s.maxSessions < 0, s.perSecond < 0, s.concurrency < 0, s.idleTimeout < 0:
+		return node.Usagef("--max-sessions, --commands-per-second, --concurrency and --idle-timeout can't be negative")
 	case s.cluster && !s.changed("engine"):
 		return node.Usagef("--cluster is about the server of --engine; give its URL")
 	}
@@ -89,6 +101,15 @@ func (s *settings) memory() (int64, error) {
 	n, ok := parseSize(s.maxMemory)
 	if !ok {
 		return 0, node.Usagef("--max-memory %q: write it as 512mb or 2gb", s.maxMemory)
+	}
+	return n, nil
+}
+
+// value is --max-value in bytes.
+func (s *settings) value() (int64, error) {
+	n, ok := parseSize(s.maxValue)
+	if !ok {
+		return 0, node.Usagef("--max-value %q: write it as 100kb or 1mb", s.maxValue)
 	}
 	return n, nil
 }

@@ -85,7 +85,29 @@ func describe(s api.DatabaseStatus) [][2]string {
 		{"Primary Region", d.Primary}, {"Read Regions", strings.Join(d.ReadRegions, ", ")}, {"Private URL", d.URL},
 		{"Address", d.Address}, {"Primary Node", primary}, {"Engine", engine}, {"Memory Limit", limit(d.MaxMemory)},
 		{"Eviction", eviction}, {"Near", near}, {"Max Lag", behind}, {"Min Replicas", strconv.Itoa(d.MinReplicas)},
+		{"Limits", limitsOf(d)},
 	}
+}
+
+// limitsOf is what the database's clients may take of a node.
+func limitsOf(d api.Database) string {
+	var parts []string
+	say := func(given bool, format string, args ...any) {
+		if given {
+			parts = append(parts, fmt.Sprintf(format, args...))
+		}
+	}
+	say(d.PerDay > 0, "%d commands a day", d.PerDay)
+	say(d.PerSecond > 0, "%d commands a second", d.PerSecond)
+	say(d.MaxSessions > 0, "%d sessions", d.MaxSessions)
+	say(d.Concurrency > 0, "%d at work at a time", d.Concurrency)
+	say(d.MaxRequest > 0, "%s a request", size(d.MaxRequest))
+	say(d.MaxValue > 0, "%s a value", size(d.MaxValue))
+	say(d.IdleTimeout > 0, "%s idle", d.IdleTimeout)
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
 }
 
 func statusRow(n api.NodeDatabaseStatus) []string {

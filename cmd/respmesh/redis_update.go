@@ -75,7 +75,7 @@ func redisUpdate(r *remote) *cobra.Command {
 // any tells whether a flag says what to change.
 func (s *settings) any() bool {
 	return slices.ContainsFunc([]string{"replica-regions", "no-replicas", "plan", "enable-eviction", "disable-eviction", "near", "max-lag",
-		"min-replicas", "max-memory", "engine"}, s.changed)
+		"min-replicas", "max-memory", "max-sessions", "commands-per-second", "concurrency", "idle-timeout", "max-value", "engine"}, s.changed)
 }
 
 // patch is what the flags change.
@@ -110,6 +110,26 @@ func (s *settings) patch(db api.Database) (in api.DatabasePatch, err error) {
 			return in, err
 		}
 		in.MaxMemory = &n
+	}
+	if s.changed("max-sessions") {
+		in.MaxSessions = &s.maxSessions
+	}
+	if s.changed("commands-per-second") {
+		in.PerSecond = &s.perSecond
+	}
+	if s.changed("concurrency") {
+		in.Concurrency = &s.concurrency
+	}
+	if s.changed("idle-timeout") {
+		d := api.Duration(s.idleTimeout)
+		in.IdleTimeout = &d
+	}
+	if s.changed("max-value") {
+		n, err := s.value()
+		if err != nil {
+			return in, err
+		}
+		in.MaxValue = &n
 	}
 	if s.changed("engine") {
 		in.Engine, err = s.engineOf()
@@ -153,6 +173,11 @@ func printUpdated(cmd *cobra.Command, before, after api.Database) error {
 	change("max lag", before.MaxLag.String(), after.MaxLag.String())
 	change("min replicas", fmt.Sprint(before.MinReplicas), fmt.Sprint(after.MinReplicas))
 	change("memory limit", limit(before.MaxMemory), limit(after.MaxMemory))
+	change("max sessions", orDefault(before.MaxSessions), orDefault(after.MaxSessions))
+	change("commands per second", orUnlimited(before.PerSecond), orUnlimited(after.PerSecond))
+	change("concurrency", orUnlimited(before.Concurrency), orUnlimited(after.Concurrency))
+	change("idle timeout", orNever(before.IdleTimeout), orNever(after.IdleTimeout))
+	change("value limit", limit(before.MaxValue), limit(after.MaxValue))
 	change("engine", strings.TrimSpace(before.Engine.Kind+" "+before.Engine.URL), strings.TrimSpace(after.Engine.Kind+" "+after.Engine.URL))
 	if len(rows) == 0 {
 		_, err := fmt.Fprintf(w, "Database %s of org %s is as you want it already.\n", after.Name, after.Org)
@@ -160,6 +185,27 @@ func printUpdated(cmd *cobra.Command, before, after api.Database) error {
 	}
 	fmt.Fprintf(w, "Database %s of org %s was changed.\n\n", after.Name, after.Org)
 	return table(w, []string{"WHAT", "WAS", "IS"}, rows)
+}
+
+func orDefault(n int) string {
+	if n == 0 {
+		return "the node's default"
+	}
+	return fmt.Sprint(n)
+}
+
+func orUnlimited(n int) string {
+	if n == 0 {
+		return "no limit"
+	}
+	return fmt.Sprint(n)
+}
+
+func orNever(d api.Duration) string {
+	if d == 0 {
+		return "never"
+	}
+	return d.String()
 }
 
 func onOff(b bool) string {

@@ -32,12 +32,17 @@ func databaseOf(d netconf.Database, revision uint64) Database {
 		Near:        Duration(d.Near),
 		MaxLag:      Duration(d.MaxLag),
 		MinReplicas: d.MinReplicas,
+		MaxSessions: d.Limits.MaxSessions,
+		PerSecond:   d.Limits.CommandsPerSecond,
+		Concurrency: d.Limits.Concurrency,
+		IdleTimeout: Duration(d.Limits.IdleTimeout),
+		MaxValue:    d.Limits.MaxValue,
 		Engine:      engineOf(d.Engine),
 		Revision:    revision,
 	}
 	slices.Sort(out.ReadRegions)
 	if p, ok := netconf.LookupPlan(d.Plan); ok {
-		out.MaxRequest = p.MaxRequest
+		out.MaxRequest, out.PerDay = p.MaxRequest, p.CommandsPerDay
 	}
 	if !d.Created.IsZero() {
 		out.Created = &d.Created
@@ -145,7 +150,11 @@ func (in DatabaseRequest) database(org string) (netconf.Database, error) {
 		Plan:        in.Plan,
 		Eviction:    in.Eviction,
 		MinReplicas: in.MinReplicas,
-		Created:     time.Now().UTC().Truncate(time.Second),
+		Limits: netconf.Limits{
+			MaxSessions: in.MaxSessions, CommandsPerSecond: in.PerSecond, Concurrency: in.Concurrency,
+			IdleTimeout: time.Duration(in.IdleTimeout), MaxValue: in.MaxValue,
+		},
+		Created: time.Now().UTC().Truncate(time.Second),
 	}
 	var err error
 	if db.MaxMemory, err = memoryLimit(in.Plan, in.MaxMemory); err != nil {
@@ -251,10 +260,22 @@ func (p DatabasePatch) apply(db *netconf.Database) (err error) {
 	if p.MinReplicas != nil {
 		db.MinReplicas = *p.MinReplicas
 	}
+	give(&db.Limits.MaxSessions, p.MaxSessions)
+	give(&db.Limits.CommandsPerSecond, p.PerSecond)
+	give(&db.Limits.Concurrency, p.Concurrency)
+	give(&db.Limits.IdleTimeout, (*time.Duration)(p.IdleTimeout))
+	give(&db.Limits.MaxValue, p.MaxValue)
 	if p.Engine != nil {
 		db.Engine = p.Engine.record()
 	}
 	return nil
+}
+
+// give sets what was given.
+func give[T any](to, given *T) {
+	if given != nil {
+		*to = *given
+	}
 }
 
 // limits changes plan and memory limit. A limit of the database's own stays under another plan as far as that allows

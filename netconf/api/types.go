@@ -140,6 +140,12 @@ type Database struct {
 	Near        Duration   `json:"near" doc:"a replica further than this isn't near; 0s: the node's default"`
 	MaxLag      Duration   `json:"max_lag" doc:"a replica further behind isn't read; 0s: no bound"`
 	MinReplicas int        `json:"min_replicas" doc:"how many replicas must have a write before it is acknowledged"`
+	MaxSessions int        `json:"max_sessions" doc:"clients of one node at a time; 0: the node's default"`
+	PerSecond   int        `json:"commands_per_second" doc:"of one node; what is more is delayed; 0: no limit"`
+	PerDay      int64      `json:"commands_per_day" doc:"of one node, the plan's; 0: no limit"`
+	Concurrency int        `json:"concurrency" doc:"sessions of one node at work at the same time; 0: no limit"`
+	IdleTimeout Duration   `json:"idle_timeout" doc:"sessions that say nothing for longer are closed; 0s: never"`
+	MaxValue    int64      `json:"max_value" doc:"bytes of one argument; 0: what a command may have"`
 	Engine      Engine     `json:"engine"`
 	Created     *time.Time `json:"created,omitempty"`
 	Revision    uint64     `json:"revision" doc:"of the topology; give it as If-Match to change only what was seen"`
@@ -156,6 +162,11 @@ type DatabaseRequest struct {
 	Near        Duration `json:"near,omitempty"`
 	MaxLag      Duration `json:"max_lag,omitempty"`
 	MinReplicas int      `json:"min_replicas,omitempty"`
+	MaxSessions int      `json:"max_sessions,omitempty"`
+	PerSecond   int      `json:"commands_per_second,omitempty"`
+	Concurrency int      `json:"concurrency,omitempty"`
+	IdleTimeout Duration `json:"idle_timeout,omitempty"`
+	MaxValue    int64    `json:"max_value,omitempty"`
 	Engine      *Engine  `json:"engine,omitempty"`
 }
 
@@ -169,6 +180,11 @@ type DatabasePatch struct {
 	Near        *Duration `json:"near,omitempty"`
 	MaxLag      *Duration `json:"max_lag,omitempty"`
 	MinReplicas *int      `json:"min_replicas,omitempty"`
+	MaxSessions *int      `json:"max_sessions,omitempty"`
+	PerSecond   *int      `json:"commands_per_second,omitempty"`
+	Concurrency *int      `json:"concurrency,omitempty"`
+	IdleTimeout *Duration `json:"idle_timeout,omitempty"`
+	MaxValue    *int64    `json:"max_value,omitempty" doc:"bytes"`
 	Engine      *Engine   `json:"engine,omitempty"`
 }
 
@@ -230,6 +246,7 @@ type NodeDatabaseStatus struct {
 	Keys      int64   `json:"keys"`
 	Memory    int64   `json:"memory" doc:"bytes"`
 	Commands  float64 `json:"commands_per_second"`
+	Today     int64   `json:"commands_today" doc:"charged since midnight UTC, of this node's clients"`
 	ReadsFrom string  `json:"reads_from,omitempty" doc:"the node that reads go to from here"`
 }
 
