@@ -28,8 +28,8 @@ const (
 	// sidecarDrain bounds the graceful end. Container runtimes kill after ten seconds.
 	sidecarDrain = 8 * time.Second
 
-	// A sidecar shares its machine with an app that matters more: it collects garbage early, and more so near the limit.
-	sidecarMemory  = 24 << 20
+	// A sidecar shares its machine with an app that matters more: it collects garbage early. It has no limit of its own: with
+	// many sessions it would do nothing else.
 	sidecarGarbage = 50 // percent
 
 	defaultSidecarHTTP = "127.0.0.1:17378"
@@ -186,9 +186,6 @@ func checkSidecar(o sidecar.Options) error {
 
 // limitMemory leaves alone what the environment says.
 func limitMemory() {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(sidecarMemory)
-	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(sidecarGarbage)
 	}
