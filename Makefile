@@ -4,9 +4,10 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 BUILD    := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 FUZZTIME ?= 30s
 ARGS     ?=
+PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help run build man test check bench fuzz generate clean
+.PHONY: help run build install release man test check bench fuzz generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +17,12 @@ run: build ## build, then start a three-region mesh on this machine (ARGS="--reg
 
 build: ## build the static binary bin/respmesh
 	$(BUILD) -o bin/respmesh ./cmd/respmesh
+
+install: build ## install bin/respmesh, man pages, completions and the systemd unit below PREFIX (default /usr/local)
+	scripts/install --prefix $(PREFIX) $(ARGS)
+
+release: ## cross-compile for Linux and macOS into dist/: archives and SHA256SUMS
+	VERSION=$(VERSION) scripts/release
 
 man: build ## write the man pages to bin/man
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) bin/respmesh man bin/man
@@ -45,4 +52,4 @@ generate: ## write generated files again (needs redis-server)
 	go generate ./...
 
 clean: ## remove what the other targets made
-	rm -rf bin test/clients/node_modules
+	rm -rf bin dist test/clients/node_modules

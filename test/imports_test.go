@@ -51,8 +51,8 @@ var testRules = map[string][]string{
 	"store/psync": {"store/embedded"}, // a real engine makes the better test
 }
 
-// topLevel are the folders of the house, pages for users and what `make build` makes.
-var topLevel = []string{"cmd", "node", "console", "proxy", "mesh", "netconf", "store", "resp", "scripts", "test", "docs", "bin"}
+// topLevel are the folders of the house, pages for users and what `make build` and `make release` make.
+var topLevel = []string{"cmd", "node", "console", "proxy", "mesh", "netconf", "store", "resp", "scripts", "test", "docs", "bin", "dist"}
 
 func below(path, folder string) bool {
 	if exact, ok := strings.CutSuffix(folder, "="); ok {
