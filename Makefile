@@ -7,7 +7,7 @@ ARGS     ?=
 PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help run build install release man test check bench fuzz generate clean
+.PHONY: help run build install release man test lab lab-shell check bench fuzz generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

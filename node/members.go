@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -174,7 +175,12 @@ func (s *Server) becomeMember(ctx context.Context, t *netconf.Topology, members 
 		return err
 	}
 	o := s.memberOptions(self.Addr)
-	id, cluster, err := etcd.AddMember(ctx, s.control.client, s.opts.Name, []string{peerURL(self.Addr)})
+	id, cluster, err := etcd.AddMember(ctx, s.control.client, etcd.NewMember{
+		Name: s.opts.Name, PeerURLs: []string{peerURL(self.Addr)}, Most: s.opts.Members,
+	})
+	if errors.Is(err, etcd.ErrEnoughMembers) {
+		return nil // others came first
+	}
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func newCollector(nodes []*Node) *collector {
 		received:     desc("wireguard_received_bytes_total", "Bytes received from a peer, WireGuard's own included.", "region", "peer"),
 		sent:         desc("wireguard_sent_bytes_total", "Bytes sent to a peer, WireGuard's own included.", "region", "peer"),
 		filtered:     desc("mesh_filtered_packets_total", "Packets dropped by the packet filter.", "region", "direction", "reason"),
-		lagBytes:     desc("replication_lag_bytes", "Bytes of the primary's stream that a replica hasn't applied.", db...),
+		lagBytes:     desc("replication_lag_bytes", "Bytes of the primary's stream that a replica hasn't applied, where the primary is in the same process (dev).", db...),
 		lagSeconds:   desc("replication_heard_seconds", "Time since a replica last heard its primary.", db...),
 		offset:       desc("replication_offset_bytes", "Position in the replication stream.", db...),
 		usable:       desc("store_usable", "1 if the copy may serve reads.", db...),
@@ -67,7 +67,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, n := range c.nodes {
 		c.mesh(ch, n)
 		for _, db := range n.all() {
-			c.database(ch, n, db, offsets[databaseKey{db.conf.Org, db.conf.Name}])
+			primary, ok := offsets[databaseKey{db.conf.Org, db.conf.Name}]
+			if !ok {
+				primary = -1
+			}
+			c.database(ch, n, db, primary)
 		}
 	}
 }
@@ -94,6 +98,9 @@ func (c *collector) mesh(ch chan<- prometheus.Metric, n *Node) {
 		}
 	}
 	for _, p := range n.peerStatus(topology) {
+		if p.To == "" {
+			continue // it has just joined, or has a new key
+		}
 		if p.Handshake != console.Unknown {
 			gauge(ch, c.handshake, p.Handshake.Seconds(), region, p.To)
 		}
@@ -106,6 +113,7 @@ func (c *collector) mesh(ch chan<- prometheus.Metric, n *Node) {
 	}
 }
 
+// database gives what a node knows of a database. primaryOffset is negative where the primary isn't in this process.
 func (c *collector) database(ch chan<- prometheus.Metric, n *Node, db *database, primaryOffset int64) {
 	labels := []string{db.conf.Org + "/" + db.conf.Name, n.opts.Region}
 	gauge(ch, c.readsFrom, 1, append(labels, db.gateway.Status().ReadsFrom)...)
@@ -126,7 +134,9 @@ func (c *collector) database(ch chan<- prometheus.Metric, n *Node, db *database,
 		return
 	}
 	r, _ := db.copy().following()
-	gauge(ch, c.lagBytes, float64(max(0, primaryOffset-offset)), labels...)
+	if primaryOffset >= 0 {
+		gauge(ch, c.lagBytes, float64(max(0, primaryOffset-offset)), labels...)
+	}
 	if !r.LastHeard.IsZero() {
 		gauge(ch, c.lagSeconds, time.Since(r.LastHeard).Seconds(), labels...)
 	}

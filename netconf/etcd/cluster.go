@@ -15,38 +15,56 @@ import (
 	"respmesh/netconf"
 )
 
+// ErrEnoughMembers is what AddMember gives when a cluster has its members already.
+var ErrEnoughMembers = errors.New("the control plane has its members")
+
+// NewMember is one to be added.
+type NewMember struct {
+	Name     string
+	PeerURLs []string
+	Most     int // how many members there may be with it; 0: no limit
+}
+
 // AddMember makes a member known to a cluster that runs, before it is started with Join and the InitialCluster that it
 // returns. It doesn't count for the quorum until PromoteMember. Called again for the same member it gives the same.
-func AddMember(ctx context.Context, client *clientv3.Client, name string, peerURLs []string) (id uint64, initialCluster string, err error) {
+func AddMember(ctx context.Context, client *clientv3.Client, o NewMember) (id uint64, initialCluster string, err error) {
 	list, err := client.MemberList(ctx)
 	if err != nil {
 		return 0, "", unavailable("list the control members", err)
 	}
 	members := list.Members
 	for _, m := range members {
-		if slices.Equal(m.PeerURLs, peerURLs) {
+		if slices.Equal(m.PeerURLs, o.PeerURLs) {
 			id = m.ID
-		} else if m.Name == name {
-			return 0, "", fmt.Errorf("control member %s %w", name, netconf.ErrExists)
+		} else if m.Name == o.Name {
+			return 0, "", fmt.Errorf("control member %s %w", o.Name, netconf.ErrExists)
 		}
 	}
 	if id == 0 {
 		err := whenHealthy(ctx, func() error {
-			resp, err := client.MemberAddAsLearner(ctx, peerURLs)
+			resp, err := client.MemberAddAsLearner(ctx, o.PeerURLs)
 			if err == nil {
 				id, members = resp.Member.ID, resp.Members
 			}
 			return err
 		})
 		if err != nil {
-			return 0, "", fmt.Errorf("add control member %s: %w", name, err)
+			return 0, "", fmt.Errorf("add control member %s: %w", o.Name, err)
 		}
+	}
+	// Others may have come first. Additions have an order, so at most one of several sees that there is room.
+	if o.Most > 0 && len(members) > o.Most {
+		err := whenHealthy(ctx, func() error {
+			_, err := client.MemberRemove(ctx, id)
+			return err
+		})
+		return 0, "", errors.Join(ErrEnoughMembers, err)
 	}
 	var all []string
 	for _, m := range members {
 		n := m.Name
 		if m.ID == id {
-			n = name
+			n = o.Name
 		}
 		for _, u := range m.PeerURLs {
 			all = append(all, n+"="+u)

@@ -221,11 +221,11 @@ func TestThreeMembers(t *testing.T) {
 		ports[name] = o.Peers[0]
 		o.Join = true
 		url := []string{"https://" + o.Peers[0].String()}
-		id, cluster, err := AddMember(ctx, first, name, url)
+		id, cluster, err := AddMember(ctx, first, NewMember{Name: name, PeerURLs: url, Most: 3})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, same, err := AddMember(ctx, first, name, url); err != nil || again != id || same != cluster {
+		if again, same, err := AddMember(ctx, first, NewMember{Name: name, PeerURLs: url, Most: 3}); err != nil || again != id || same != cluster {
 			t.Fatalf("added again: %x %s %v", again, same, err)
 		}
 		o.InitialCluster = cluster
@@ -276,6 +276,24 @@ func TestThreeMembers(t *testing.T) {
 	update(t, r, addOrg("alone-again"))
 	if err := RemoveMember(ctx, client, "b"); !errors.Is(err, netconf.ErrNotFound) {
 		t.Errorf("removed twice: %v", err)
+	}
+}
+
+// TestEnoughMembers has a node come when others already have taken the place.
+func TestEnoughMembers(t *testing.T) {
+	ctx := t.Context()
+	m := startTestMember(t, MemberOptions{Dir: t.TempDir(), Temporary: true})
+	client, err := m.Client(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	second := NewMember{Name: "b", PeerURLs: []string{"https://127.0.0.1:1"}, Most: 1}
+	if _, _, err := AddMember(ctx, client, second); !errors.Is(err, ErrEnoughMembers) {
+		t.Fatalf("a second of one member: %v", err)
+	}
+	if list, err := client.MemberList(ctx); err != nil || len(list.Members) != 1 {
+		t.Fatalf("after a second wanted to become a member: %v, %v", list, err)
 	}
 }
 
