@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -279,12 +280,26 @@ func (s *Server) Ready() ServerReady {
 		WireGuard: s.node.WireGuard().String(), Address: s.node.infra.String(), API: s.admin.url,
 	}
 	if s.public != nil {
-		r.Public, r.Pin = s.public.url, s.keys.api.Pin()
+		r.Public, r.Pin = reachableURL(s.public.url, s.opts.Endpoint), s.keys.api.Pin()
 	}
 	if s.opts.Init {
 		r.AdminTokenFile = s.path(adminTokenName)
 	}
 	return r
+}
+
+// reachableURL puts the endpoint's host in place of "all addresses", which nobody can connect to.
+func reachableURL(listening, endpoint string) string {
+	u, err := url.Parse(listening)
+	if err != nil {
+		return listening
+	}
+	host, _, err := net.SplitHostPort(endpoint)
+	if addr, aerr := netip.ParseAddr(u.Hostname()); err != nil || aerr != nil || !addr.IsUnspecified() {
+		return listening
+	}
+	u.Host = net.JoinHostPort(host, u.Port())
+	return u.String()
 }
 
 // Wait returns when ctx ends, or with an error when a listener fails.

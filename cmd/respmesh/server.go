@@ -212,7 +212,7 @@ func printServer(w io.Writer, r node.ServerReady) error {
 			fmt.Fprintf(w, "  (start this node with --api-listen, so that others can reach its API)\n")
 			join = "URL"
 		}
-		fmt.Fprintf(w, "  respmesh server --join %s --pin %s --region REGION --endpoint HOST:PORT\n", join, orPlaceholder(r.Pin, "PIN"))
+		fmt.Fprintf(w, "  respmesh server --join %s --pin %s --token-file FILE --region REGION --endpoint HOST:PORT\n", join, orPlaceholder(r.Pin, "PIN"))
 	}
 	_, err := fmt.Fprintln(w)
 	return err
