@@ -149,6 +149,9 @@ func TestControlKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("a node started without control in %v", time.Since(start))
+	if err := w.Laptop.Attach(ctx, "nrt-2"); err != nil { // it would find out by itself, in 15 s
+		t.Fatal(err)
+	}
 	eventually(t, 15*time.Second, func() error {
 		again, err := w.Laptop.Session(ctx, w.Cart)
 		if err != nil {
