@@ -42,7 +42,8 @@ func Diff(before, after *Topology) []string {
 
 func databaseFields(d Database) []field {
 	f := []field{{"primary", d.Primary}, {"replicas", strings.Join(d.Replicas, ",")}, {"plan", d.Plan},
-		{"eviction", yes(d.Eviction)}, {"password", secret(d.PasswordHash)}, {"engine", d.Engine.Kind}, {"engine URL", secret(d.Engine.URL)}}
+		{"eviction", yes(d.Eviction)}, {"password", secret(d.PasswordHash)}, {"engine", d.Engine.Kind}, {"engine URL", secret(d.Engine.URL)},
+		{"pending engine", d.Pending.Kind}, {"pending engine URL", secret(d.Pending.URL)}}
 	if d.MaxMemory != 0 {
 		f = append(f, field{"memory", strconv.FormatInt(d.MaxMemory, 10)})
 	}

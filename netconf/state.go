@@ -65,10 +65,12 @@ type Database struct {
 	Eviction     bool          `json:"eviction,omitempty"`
 	Plan         string        `json:"plan,omitempty"` // free, payg or a fixed size such as 250mb
 	// MinReplicas is how many replicas must have a write before it is acknowledged.
-	MinReplicas int       `json:"min_replicas,omitempty"`
-	Limits      Limits    `json:"limits,omitzero"`
-	Engine      Engine    `json:"engine,omitzero"`
-	Created     time.Time `json:"created,omitzero"`
+	MinReplicas int    `json:"min_replicas,omitempty"`
+	Limits      Limits `json:"limits,omitzero"`
+	Engine      Engine `json:"engine,omitzero"` // where the data are
+	// Pending is the engine that the data are to be moved to; zero: none. The node that leads moves them.
+	Pending Engine    `json:"pending_engine,omitzero"`
+	Created time.Time `json:"created,omitzero"`
 }
 
 // Limits bound what the clients of a database take of each node; zero is the node's default. What a plan bounds, the size of
@@ -80,27 +82,6 @@ type Limits struct {
 	IdleTimeout       time.Duration `json:"idle_timeout,omitempty"`        // sessions that say nothing for longer are closed
 	MaxValue          int64         `json:"max_value,omitempty"`           // bytes of one argument
 }
-
-// Engine is what the primary's store runs on. Replicas are embedded.
-type Engine struct {
-	Kind string `json:"kind,omitempty"` // "" or EngineEmbedded, EngineRedis, EngineCluster
-	// URL of the server, or of one of the cluster's: redis://, rediss:// or unix://, with user and password. A secret.
-	// Empty with EngineRedis: the node runs a server of its own.
-	URL string `json:"url,omitempty"`
-}
-
-// Kinds of engines.
-const (
-	EngineEmbedded = "embedded"
-	EngineRedis    = "redis"
-	EngineCluster  = "cluster"
-)
-
-// Embedded tells whether the store is in the node's process.
-func (e Engine) Embedded() bool { return e.Kind == "" || e.Kind == EngineEmbedded }
-
-// LogValue keeps the URL's password out of logs.
-func (e Engine) LogValue() slog.Value { return slog.StringValue(e.Kind) }
 
 // User is a user of a database beside the default one.
 type User struct {

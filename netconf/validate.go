@@ -148,7 +148,7 @@ func (v *validator) database(orgs map[string]Org, d *Database) error {
 	if err := checkLimits(d); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if err := checkEngine(d.Engine); err != nil {
+	if err := checkEngines(d); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	n := number(d.Address)

@@ -3,7 +3,6 @@ package netconf
 import (
 	"fmt"
 	"net"
-	"net/url"
 	"strconv"
 	"time"
 )
@@ -52,47 +51,6 @@ func (l Limits) check() error {
 		return fmt.Errorf("%w idle timeout %s: want 0 (never) or %s to %s", ErrInvalid, l.IdleTimeout, minIdleTimeout, maxIdleTimeout)
 	case l.MaxValue < 0 || l.MaxValue > maxValueLimit:
 		return fmt.Errorf("%w max value %d: want 0 (no limit of its own) to %d bytes", ErrInvalid, l.MaxValue, maxValueLimit)
-	}
-	return nil
-}
-
-// checkEngine never quotes the URL: it has a password in it.
-func checkEngine(e Engine) error {
-	switch e.Kind {
-	case "", EngineEmbedded:
-		if e.URL != "" {
-			return fmt.Errorf("%w engine: the embedded one has no URL", ErrInvalid)
-		}
-		return nil
-	case EngineRedis:
-		if e.URL == "" {
-			return nil
-		}
-	case EngineCluster:
-		if e.URL == "" {
-			return fmt.Errorf("%w engine: a cluster needs the URL of one of its servers", ErrInvalid)
-		}
-	default:
-		return fmt.Errorf("%w engine %q: want %s, %s or %s", ErrInvalid, shorten(e.Kind), EngineEmbedded, EngineRedis, EngineCluster)
-	}
-	u, err := url.Parse(e.URL)
-	if err != nil || len(e.URL) > 1024 {
-		return fmt.Errorf("%w engine URL: want redis://[user:password@]host:port", ErrInvalid)
-	}
-	switch u.Scheme {
-	case "redis", "rediss":
-		if u.Hostname() == "" {
-			return fmt.Errorf("%w engine URL: it has no host", ErrInvalid)
-		}
-	case "unix":
-		if u.Path == "" || u.Path[0] != '/' {
-			return fmt.Errorf("%w engine URL: want unix:///path/of/the/socket", ErrInvalid)
-		}
-		if e.Kind == EngineCluster {
-			return fmt.Errorf("%w engine URL: a cluster isn't reached by a socket", ErrInvalid)
-		}
-	default:
-		return fmt.Errorf("%w engine URL: want one with redis://, rediss:// or unix://", ErrInvalid)
 	}
 	return nil
 }

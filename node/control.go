@@ -72,13 +72,28 @@ func (c *control) close() error {
 }
 
 // sessionLeases are a node's leases in the control plane.
-type sessionLeases struct{ session *etcd.Session }
+type sessionLeases struct {
+	session *etcd.Session
+	source  Source
+}
 
 // Claim implements leases.
 func (l sessionLeases) Claim(ctx context.Context, db string, seen netconf.Primary) (claim, error) {
 	term, err := l.session.Claim(ctx, db, seen)
 	if err != nil {
 		return claim{}, err
+	}
+	// What the one before has changed as the primary (see Session.Update) is in the state that has the claim.
+	for {
+		t, changed := l.source.Current()
+		if t.Live.Primaries[db].Term >= term {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return claim{}, fmt.Errorf("claimed, but the state is behind: %w", ctx.Err())
+		}
 	}
 	return l.claimed(db, term), nil
 }

@@ -5,67 +5,144 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"respmesh/netconf"
+	"respmesh/proxy"
 	"respmesh/resp/frame"
 	"respmesh/store/embedded"
 )
 
-// heldCopy is a database's store on this node with the election that decides what it is.
+// heldCopy is what this node has of a database, with the election that decides what it is: the embedded store, or in its place,
+// on the node that leads a database with another engine, the way to a server (see outside.go). A cluster has no election: every
+// node uses it.
 type heldCopy struct {
 	db       *database
-	store    *store
-	election *election
+	election *election     // nil: a cluster
+	stir     chan struct{} // has the election look again
+	log      *slog.Logger
+	ctx      context.Context // ends with close
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
+	leaving  sync.WaitGroup // stores that were left
+
+	changing sync.Mutex // held to change what follows
+	store    atomic.Pointer[store]
+	outside  atomic.Pointer[outside]
+	leads    atomic.Bool            // as the election says
+	term     atomic.Int64           // in which it does, if the store doesn't know
+	trouble  atomic.Pointer[string] // why the engine can't be used
 }
 
-// openCopy opens the store with what is on disk, and has it elected or follow.
+// openCopy makes the copy what its record says. Who leads is decided from start on.
 func (db *database) openCopy(ctx context.Context, t *netconf.Topology, conf netconf.Database) (*heldCopy, error) {
 	n := db.node
-	h := &heldCopy{db: db}
-	o := storeOptions{
-		seed: conf.HashSeed, maxMemory: conf.MaxMemory, eviction: policyOf(conf), version: n.opts.Version,
-		log: n.log.With("database", conf.Org+"/"+conf.Name),
+	h := &heldCopy{db: db, stir: make(chan struct{}, 1), log: n.log.With("database", conf.Org+"/"+conf.Name)}
+	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if conf.Engine.Kind == netconf.EngineCluster {
+		return h, nil
 	}
-	if n.opts.Data != "" {
-		o.data, o.fsync = db.dataDir(), n.opts.Fsync
-		if err := os.MkdirAll(o.data, 0o700); err != nil {
-			return nil, fmt.Errorf("data directory: %w", err)
+	if conf.Engine.Embedded() || !h.candidate(conf) {
+		if _, err := h.openStore(conf); err != nil {
+			return nil, err
 		}
 	}
-	var err error
-	if h.store, err = openStore(ctx, o); err != nil {
-		return nil, err
-	}
-	h.store.setQuorum(conf.MinReplicas, h.candidates(t, conf))
 	h.election = &election{
-		db: conf.ID, self: n.opts.Name, region: n.opts.Region, leases: n.leases, copy: h, log: o.log,
+		db: conf.ID, self: n.opts.Name, region: n.opts.Region, leases: n.leases, copy: h, log: h.log,
 		ask: func(ctx context.Context, node string) (standing, error) {
 			return n.others.standing(ctx, node, conf.ID)
 		},
 		hold: func(ctx context.Context, node string) (d time.Duration, err error) {
 			return n.others.hold(ctx, node, conf.ID)
 		},
-		drained: n.givesWay,
+		drained: func(t *netconf.Topology) bool {
+			if h.stake() == ofLast { // nobody else could take over
+				return n.leaving.Load()
+			}
+			return n.givesWay(t)
+		},
 	}
-	ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	h.wg.Go(func() { h.election.run(ctx, n.source, h.store.short) })
 	return h, nil
+}
+
+// start has the copy elected or follow, or connects to the cluster.
+func (h *heldCopy) start(conf netconf.Database) {
+	if h.election == nil {
+		h.wg.Go(func() { h.joinCluster(h.ctx, conf) })
+		return
+	}
+	h.wg.Go(func() { h.election.run(h.ctx, h.db.node.source, h.stir) })
+}
+
+// candidate tells whether this node may lead.
+func (h *heldCopy) candidate(conf netconf.Database) bool {
+	return conf.Primary == h.db.node.opts.Region
+}
+
+// conf is the record as it is now.
+func (h *heldCopy) conf() netconf.Database {
+	t, _ := h.db.node.source.Current()
+	if conf, ok := t.DatabaseByID(h.db.conf.ID); ok {
+		return conf
+	}
+	return h.db.conf
+}
+
+// serving is what gateways and links use; nil: nothing yet.
+func (h *heldCopy) serving() proxy.Store {
+	if o := h.outside.Load(); o != nil {
+		return o
+	}
+	if s := h.store.Load(); s != nil {
+		return s
+	}
+	return nil
+}
+
+// openStore opens the embedded store with what is on disk.
+func (h *heldCopy) openStore(conf netconf.Database) (*store, error) {
+	h.leaving.Wait() // one may still be about to end
+	n := h.db.node
+	o := storeOptions{
+		seed: conf.HashSeed, maxMemory: conf.MaxMemory, eviction: policyOf(conf), version: n.opts.Version, log: h.log,
+		short: h.stir,
+	}
+	if n.opts.Data != "" {
+		o.data, o.fsync = h.db.dataDir(), n.opts.Fsync
+		if err := os.MkdirAll(o.data, 0o700); err != nil {
+			return nil, fmt.Errorf("data directory: %w", err)
+		}
+	}
+	s, err := openStore(h.ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	t, _ := n.source.Current()
+	s.setQuorum(conf.MinReplicas, h.candidates(t, conf))
+	h.store.Store(s)
+	return s, nil
 }
 
 // apply makes a change of the record hold.
 func (h *heldCopy) apply(t *netconf.Topology, conf netconf.Database) error {
-	h.store.engine.SetMaxMemory(conf.MaxMemory)
-	h.store.setQuorum(conf.MinReplicas, h.candidates(t, conf))
-	return h.store.engine.SetEviction(policyOf(conf))
+	if o := h.outside.Load(); o != nil && o.conf != conf.Engine && h.election != nil {
+		h.reattach(conf)
+	}
+	s := h.store.Load()
+	if s == nil {
+		return nil
+	}
+	s.engine.SetMaxMemory(conf.MaxMemory)
+	s.setQuorum(conf.MinReplicas, h.candidates(t, conf))
+	return s.engine.SetEviction(policyOf(conf))
 }
 
 // policyOf is what goes when memory is full.
@@ -87,43 +164,116 @@ func (h *heldCopy) candidates(t *netconf.Topology, conf netconf.Database) map[ne
 	return others
 }
 
-// close ends the election, then the store.
+// close ends the election, then what it was about.
 func (h *heldCopy) close() error {
 	h.cancel()
 	h.wg.Wait()
-	return h.store.close()
+	var errs []error
+	if o := h.outside.Load(); o != nil {
+		errs = append(errs, o.close())
+	}
+	if s := h.store.Load(); s != nil {
+		errs = append(errs, s.close())
+	}
+	return errors.Join(errs...)
 }
 
+// lead makes the node take writes, by the engine that the record names.
 func (h *heldCopy) lead(ctx context.Context, term int64) error {
+	h.changing.Lock()
+	defer h.changing.Unlock()
 	defer h.db.gateway.Refresh()
-	return h.store.lead(ctx, term)
+	conf := h.conf()
+	if !conf.Engine.Embedded() {
+		return h.note(h.leadOutside(ctx, conf, term))
+	}
+	s, err := h.embed(ctx, conf)
+	if err == nil {
+		err = s.lead(ctx, term)
+	}
+	if err == nil {
+		h.term.Store(term)
+		h.leads.Store(true)
+	}
+	return h.note(err)
 }
 
+// follow makes the node a replica of the one that leads.
 func (h *heldCopy) follow(ctx context.Context, node string, term int64) error {
 	addr, ok := (*nodeMesh)(h.db.node).addr(node)
 	if !ok {
 		return fmt.Errorf("node %s isn't in the topology", node)
 	}
+	h.changing.Lock()
+	defer h.changing.Unlock()
 	defer h.db.gateway.Refresh()
-	if err := h.store.follow(ctx, func(ctx context.Context) (net.Conn, error) { return h.db.dialStream(ctx, node) }, addr.String()); err != nil {
-		return err
+	h.leads.Store(false)
+	conf := h.conf()
+	s, err := h.embed(ctx, conf)
+	if err != nil {
+		return h.note(err)
 	}
-	if h.store.online() && h.store.standing().Term < term {
-		h.store.kick() // it is told the term when it connects
+	err = s.follow(ctx, func(ctx context.Context) (net.Conn, error) { return h.db.dialStream(ctx, node) }, addr.String())
+	if err == nil && conf.Engine.Embedded() && s.online() && s.standing().Term < term {
+		s.kick() // it is told the term when it connects
+	}
+	return h.note(err)
+}
+
+// stragglers are the embedded store's: a server elsewhere has none.
+func (h *heldCopy) stragglers() []netip.Addr {
+	if s := h.store.Load(); s != nil && h.outside.Load() == nil {
+		return s.stragglers()
 	}
 	return nil
 }
 
-func (h *heldCopy) stragglers() []netip.Addr { return h.store.stragglers() }
+func (h *heldCopy) exclude(away []netip.Addr) {
+	if s := h.store.Load(); s != nil {
+		s.exclude(away)
+	}
+}
 
-func (h *heldCopy) exclude(away []netip.Addr) { h.store.exclude(away) }
-
+// fence refuses writes from now on.
 func (h *heldCopy) fence() {
-	h.store.fence()
+	h.leads.Store(false)
+	if o := h.outside.Load(); o != nil {
+		o.fence()
+	}
+	if s := h.store.Load(); s != nil {
+		s.fence()
+	}
 	h.db.gateway.Refresh()
 }
 
-func (h *heldCopy) standing() standing { return h.store.standing() }
+func (h *heldCopy) standing() standing {
+	if s := h.store.Load(); s != nil {
+		return s.standing()
+	}
+	return standing{}
+}
+
+// stake says whose the data are.
+func (h *heldCopy) stake() stake {
+	switch e := h.conf().Engine; {
+	case e.Embedded():
+		return ofCopies
+	case e.Supervised():
+		return ofLast
+	}
+	return ofAll
+}
+
+// note keeps why the engine can't be used, for the status.
+func (h *heldCopy) note(err error) error {
+	if err == nil {
+		h.trouble.Store(nil)
+		return nil
+	}
+	text := err.Error()
+	h.trouble.Store(&text)
+	return err
+}
 
 // dialStream opens a connection on which a node speaks PSYNC.
 func (db *database) dialStream(ctx context.Context, node string) (net.Conn, error) {
@@ -178,9 +328,13 @@ func (n *Node) removeLeftData(t *netconf.Topology) error {
 	if n.opts.Data == "" {
 		return nil
 	}
-	dirs, err := filepath.Glob(filepath.Join(n.opts.Data, "*", "appendonlydir"))
-	if err != nil {
-		return err
+	var dirs []string
+	for _, kept := range []string{"appendonlydir", serverDir} {
+		found, err := filepath.Glob(filepath.Join(n.opts.Data, "*", kept))
+		if err != nil {
+			return err
+		}
+		dirs = append(dirs, found...)
 	}
 	var errs []error
 	for _, dir := range dirs {

@@ -31,10 +31,26 @@ type database struct {
 	wg        sync.WaitGroup
 }
 
-// copy is the store, if there is one.
+// copy is the embedded store, if there is one.
 func (db *database) copy() *store {
 	if h := db.held.Load(); h != nil {
-		return h.store
+		return h.store.Load()
+	}
+	return nil
+}
+
+// outside is the server or cluster that serves the database here, if one does.
+func (db *database) outside() *outside {
+	if h := db.held.Load(); h != nil {
+		return h.outside.Load()
+	}
+	return nil
+}
+
+// serving is what clients and other nodes use here; nil: nothing.
+func (db *database) serving() proxy.Store {
+	if h := db.held.Load(); h != nil {
+		return h.serving()
 	}
 	return nil
 }
@@ -81,7 +97,7 @@ func (n *Node) reconcileDatabases(ctx context.Context, t *netconf.Topology) erro
 }
 
 func (n *Node) startDatabase(ctx context.Context, t *netconf.Topology, conf netconf.Database) (_ *database, err error) {
-	db := &database{conf: conf, node: n, streams: newDialed(), source: &databaseSource{source: n.source, org: conf.Org, name: conf.Name}}
+	db := &database{conf: conf, node: n, streams: newDialed(), source: &databaseSource{source: n.source, org: conf.Org, name: conf.Name, self: n.opts.Name}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, db.close())
@@ -117,14 +133,18 @@ const leaveWait = 2 * time.Second
 // apply makes the database what its record says: who leads is the election's.
 func (db *database) apply(ctx context.Context, t *netconf.Topology, conf netconf.Database) error {
 	held := db.held.Load()
-	switch wanted := conf.Holds(db.node.opts.Region); {
+	switch wanted := conf.Holds(db.node.opts.Region) || conf.Engine.Kind == netconf.EngineCluster; {
 	case wanted && held == nil:
 		h, err := db.openCopy(ctx, t, conf)
 		if err != nil {
 			return err
 		}
 		db.held.Store(h)
-		return db.gateway.SetStore(ctx, h.store)
+		if s := h.serving(); s != nil {
+			err = db.gateway.SetStore(ctx, s)
+		}
+		h.start(conf)
+		return err
 	case wanted:
 		return held.apply(t, conf)
 	case held != nil:
@@ -178,18 +198,7 @@ const (
 
 // handOver gives the lead to another node of the region that has everything. Where there is none it changes nothing.
 func (db *database) handOver(ctx context.Context) {
-	s := db.copy()
-	if s == nil || !s.leads() || !s.hasCandidate() || db.node.session == nil {
-		return
-	}
-	wait, cancel := context.WithTimeout(ctx, handOverTimeout)
-	defer cancel()
-	if !s.handover(wait) {
-		if !db.node.leaving.Load() { // it was fenced in vain: nobody has everything in time
-			if err := s.lead(ctx, s.role.Load().term); err != nil {
-				db.node.log.Error("can't lead again after a handover that failed", "database", db.conf.Org+"/"+db.conf.Name, "err", err)
-			}
-		}
+	if h := db.held.Load(); h == nil || db.node.session == nil || !h.leads.Load() || !db.yield(ctx, h) {
 		return
 	}
 	say, stop := context.WithTimeout(ctx, releaseTimeout)
@@ -197,6 +206,43 @@ func (db *database) handOver(ctx context.Context) {
 	if err := db.node.session.Release(say, db.conf.ID); err != nil {
 		db.node.log.Warn("the lead couldn't be given up at once; its lease runs out", "database", db.conf.Org+"/"+db.conf.Name, "err", err)
 	}
+}
+
+// yield takes no writes any more, if another node can lead.
+func (db *database) yield(ctx context.Context, h *heldCopy) bool {
+	if o := h.outside.Load(); o != nil {
+		if h.stake() != ofAll || !db.othersAlive() {
+			return false
+		}
+		h.fence()
+		return true
+	}
+	s := h.store.Load()
+	if s == nil || !s.leads() || !s.hasCandidate() {
+		return false
+	}
+	wait, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	if s.handover(wait) {
+		return true
+	}
+	if !db.node.leaving.Load() { // it was fenced in vain: nobody has everything in time
+		if err := s.lead(ctx, s.role.Load().term); err != nil {
+			db.node.log.Error("can't lead again after a handover that failed", "database", db.conf.Org+"/"+db.conf.Name, "err", err)
+		}
+	}
+	return false
+}
+
+// othersAlive tells whether there is another node in the region that could lead.
+func (db *database) othersAlive() bool {
+	t, _ := db.node.source.Current()
+	for _, other := range t.NodesIn(db.conf.Primary) {
+		if _, alive := t.Live.Nodes[other.Name]; alive && other.Name != db.node.opts.Name && !other.Draining {
+			return true
+		}
+	}
+	return false
 }
 
 // close ends the gateway, then the store.

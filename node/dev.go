@@ -19,6 +19,7 @@ import (
 	"respmesh/netconf/api"
 	"respmesh/proxy"
 	"respmesh/store/aof"
+	"respmesh/store/redis"
 )
 
 // readyTimeout bounds the start of `dev`: the first sync over the slowest path takes under two seconds.
@@ -44,6 +45,7 @@ type Dev struct {
 	fleets    []*api.MeshFleet
 	tun       *mesh.TUN
 	metrics   *prometheus.Registry
+	cluster   *redis.ServerCluster // nil: none was started
 
 	closeOnce sync.Once
 	closeErr  error
@@ -70,6 +72,9 @@ func StartDev(ctx context.Context, o DevOptions) (_ *Dev, err error) {
 		return nil, err
 	}
 	if err := d.openData(); err != nil {
+		return nil, err
+	}
+	if err := d.startCluster(ctx); err != nil {
 		return nil, err
 	}
 	if err := d.openNodes(); err != nil {
@@ -121,6 +126,22 @@ func (d *Dev) openData() (err error) {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	return err
+}
+
+// startCluster starts the servers of a cluster, where one is wanted.
+func (d *Dev) startCluster(ctx context.Context) (err error) {
+	if !d.opts.Cluster {
+		return nil
+	}
+	o := redis.SuperviseOptions{Dir: filepath.Join(d.data, "cluster"), Fsync: d.fsync.String(), Log: d.opts.Log}
+	if !d.keep {
+		o.Fsync = "off"
+	}
+	if d.cluster, err = redis.SuperviseCluster(ctx, o); err != nil {
+		return fmt.Errorf("--engine cluster: %w", err)
+	}
+	d.opts.Engine = netconf.Engine{Kind: netconf.EngineCluster, URL: d.cluster.URL()}
+	return nil
 }
 
 // openNodes opens one WireGuard device per region, each with a key that is kept with the data.
@@ -234,11 +255,11 @@ func (d *Dev) Healthy() error {
 			return fmt.Errorf("%s doesn't serve the database", n.opts.Region)
 		case !db.primaryReachable():
 			return fmt.Errorf("%s doesn't reach the primary", n.opts.Region)
-		case db.copy() != nil && !db.copy().State().Usable:
-			return fmt.Errorf("%s: %s", n.opts.Region, db.copy().State().Reason)
+		case db.usable() != nil:
+			return fmt.Errorf("%s: %w", n.opts.Region, db.usable())
 		case db.copy() != nil && !db.copy().leads() && !db.copy().online():
 			return fmt.Errorf("%s: replica isn't connected to the primary", n.opts.Region)
-		case db.copy() != nil && db.gateway.Status().ReadsFrom != n.opts.Name:
+		case db.serving() != nil && db.gateway.Status().ReadsFrom != n.opts.Name:
 			return fmt.Errorf("%s: reads don't come from its own copy: %s", n.opts.Region, db.gateway.Status().Reason)
 		}
 	}
@@ -286,6 +307,9 @@ func (d *Dev) Close(ctx context.Context) error {
 			for _, l := range listeners {
 				errs = append(errs, l.Close())
 			}
+		}
+		if d.cluster != nil {
+			errs = append(errs, d.cluster.Close())
 		}
 		if d.lock != nil {
 			errs = append(errs, d.lock.Close())

@@ -1,11 +1,13 @@
 package node
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 
 	"respmesh/netconf"
 	"respmesh/store/aof"
+	"respmesh/store/redis"
 )
 
 // DevOptions are the flags of `respmesh dev`.
@@ -18,8 +20,10 @@ type DevOptions struct {
 	WAN         string // "world" or "none"
 	Port, HTTP  int    // 0: free ones
 	Listen      []string
-	Data        string // empty: a temporary directory, and no data in it
-	AppendFsync string // "always", "everysec" (also if empty) or "no": when what is kept in Data is brought to the disk
+	Data        string         // empty: a temporary directory, and no data in it
+	Engine      netconf.Engine // zero: what Data says, or embedded
+	Cluster     bool           // start one for Engine
+	AppendFsync string         // "always", "everysec" (also if empty) or "no": when what is kept in Data is brought to the disk
 	TUN         bool
 	Password    string
 	Version     string
@@ -70,6 +74,9 @@ func (o *DevOptions) check() error {
 	if _, err := aof.ParsePolicy(o.AppendFsync); err != nil && o.AppendFsync != "" {
 		return Usagef("--appendfsync: %v", err)
 	}
+	if err := o.checkEngine(); err != nil {
+		return err
+	}
 	if o.AppendFsync != "" && o.Data == "" {
 		return Usagef("--appendfsync is about what --data keeps; give --data too")
 	}
@@ -101,4 +108,20 @@ func (o *DevOptions) check() error {
 func (o *DevOptions) fsync() aof.Policy {
 	policy, _ := aof.ParsePolicy(o.AppendFsync)
 	return policy
+}
+
+// checkEngine refuses what can't be started here.
+func (o *DevOptions) checkEngine() error {
+	if o.Cluster || o.Engine.Supervised() {
+		if _, err := redis.Installed(); err != nil {
+			return fmt.Errorf("--engine: %w", err)
+		}
+	}
+	if o.Cluster || o.Engine.Kind == netconf.EngineCluster {
+		if o.ReplicasSet && len(o.Replicas) > 0 {
+			return Usagef("--replicas: a cluster has replicas of its own, and all regions use it; leave the flag away")
+		}
+		o.Replicas = nil
+	}
+	return nil
 }

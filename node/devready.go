@@ -13,6 +13,7 @@ const (
 	RolePrimary = "primary"
 	RoleReplica = "replica"
 	RoleNone    = "none"
+	RoleCluster = "cluster" // reads and writes where the cluster's shards are
 )
 
 // DevReady is the line that `dev --json` prints.
@@ -30,6 +31,7 @@ type DevDatabase struct {
 	Address string `json:"address"`
 	DNS     string `json:"dns"`
 	URL     string `json:"url"`
+	Engine  string `json:"engine"`
 }
 
 // DevRegion is one node.
@@ -55,7 +57,8 @@ func (d *Dev) Ready() DevReady {
 		Ready: true, Admin: d.admin.url,
 		Database: DevDatabase{
 			Org: db.Org, Name: db.Name, Address: db.Address.String(), DNS: dnsName(db),
-			URL: "redis://" + net.JoinHostPort(db.Address.String(), strconv.Itoa(redisPort)),
+			URL:    "redis://" + net.JoinHostPort(db.Address.String(), strconv.Itoa(redisPort)),
+			Engine: db.Engine.String(),
 		},
 	}
 	for i, n := range d.nodes {
@@ -72,6 +75,8 @@ func dnsName(db netconf.Database) string { return db.Name + "." + db.Org + ".int
 
 func roleOf(db netconf.Database, region string) string {
 	switch {
+	case db.Engine.Kind == netconf.EngineCluster:
+		return RoleCluster
 	case region == db.Primary:
 		return RolePrimary
 	case slices.Contains(db.Replicas, region):

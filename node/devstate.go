@@ -55,10 +55,19 @@ func (d *Dev) draft(draft *netconf.Draft) error {
 			return fmt.Errorf("%w: the primary of %s is in %s and can't move: use --primary %s, or another --data or --name", netconf.ErrConflict, o.Name, db.Primary, db.Primary)
 		}
 		db.PasswordHash = proxy.HashPassword(o.Password)
+		if o.Engine != (netconf.Engine{}) {
+			if err := db.SetEngine(o.Engine); err != nil {
+				return err
+			}
+		}
 		return draft.SetReplicas(o.Org, o.Name, replicas)
 	}
+	engine := o.Engine
+	if engine.Embedded() {
+		engine = netconf.Engine{}
+	}
 	_, err := draft.AddDatabase(netconf.Database{
-		Org: o.Org, Name: o.Name, Primary: o.Primary, Replicas: replicas, PasswordHash: proxy.HashPassword(o.Password),
+		Org: o.Org, Name: o.Name, Primary: o.Primary, Replicas: replicas, PasswordHash: proxy.HashPassword(o.Password), Engine: engine,
 	})
 	return err
 }

@@ -20,7 +20,8 @@ import (
 //     take over; or as long as all other nodes of the region promise not to take over (hold).
 //   - Everybody else follows the node that holds it, or held it last.
 //   - When nobody holds it, the node that held it last takes it at once. Another one may if it was in the stream of the
-//     last term, and no other such node that can be asked has more of it.
+//     last term, and no other such node that can be asked has more of it. Of data that are on a server elsewhere, any node
+//     has all; of those on a server that the node runs itself, no other has any.
 //
 // A node that finds itself replaced becomes a replica: what it had written beyond its successor's history is counted and
 // logged by the store, and never merged.
@@ -55,7 +56,18 @@ type electable interface {
 	// them any more.
 	stragglers() []netip.Addr
 	exclude([]netip.Addr)
+	// stake says whose the data are: who may take over.
+	stake() stake
 }
+
+// stake is who has a database's data.
+type stake int
+
+const (
+	ofCopies stake = iota // each copy: who has all of it
+	ofAll                 // a server elsewhere has: any node may lead
+	ofLast                // the node that led last, and nobody else
+)
 
 // standing is a copy's claim to lead.
 type standing struct {
@@ -295,6 +307,12 @@ func (e *election) claim(ctx context.Context, record netconf.Primary) time.Durat
 
 // eligible tells whether this node may take over from the last one to hold the lease.
 func (e *election) eligible(ctx context.Context, t *netconf.Topology, record netconf.Primary) bool {
+	switch e.copy.stake() {
+	case ofAll:
+		return true
+	case ofLast:
+		return record.Node == ""
+	}
 	own := e.copy.standing()
 	if record.Node != "" && own.Term != record.Term {
 		return false // it hasn't all that was acknowledged in the last term

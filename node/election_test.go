@@ -106,6 +106,7 @@ type seat struct {
 	follows  string
 	behind   bool // never gets the leader's data
 	at       standing
+	whose    stake
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -191,6 +192,8 @@ func (s *seat) fence() {
 	defer s.mu.Unlock()
 	s.leads = false
 }
+
+func (s *seat) stake() stake { return s.whose }
 
 func (s *seat) standing() standing {
 	s.mu.Lock()

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"respmesh/netconf"
 	"respmesh/netconf/api"
 	"respmesh/store/psync"
 )
@@ -17,13 +19,13 @@ type local Node
 var errNotServed = errors.New("the node doesn't serve the database yet; if that stays, its log says why")
 
 // DatabaseStatus implements api.Local.
-func (l *local) DatabaseStatus(_ context.Context, org, name string) (api.NodeDatabaseStatus, error) {
+func (l *local) DatabaseStatus(ctx context.Context, org, name string) (api.NodeDatabaseStatus, error) {
 	n := (*Node)(l)
 	db := n.database(org, name)
 	if db == nil { // heard of in a moment, or it couldn't be started
 		return api.NodeDatabaseStatus{Node: n.opts.Name, Region: n.opts.Region, Role: api.RoleNone, State: api.StateWaiting, Error: errNotServed.Error()}, nil
 	}
-	return db.status(), nil
+	return db.status(ctx), nil
 }
 
 // Explain implements api.Local.
@@ -66,7 +68,7 @@ func (l *local) RotateKey(ctx context.Context) error {
 }
 
 // status is what the node knows of the database.
-func (db *database) status() api.NodeDatabaseStatus {
+func (db *database) status(ctx context.Context) api.NodeDatabaseStatus {
 	gateway := db.gateway.Status()
 	s := api.NodeDatabaseStatus{
 		Node: db.node.opts.Name, Region: db.node.opts.Region, Role: api.RoleNone, State: api.StateReady,
@@ -78,10 +80,22 @@ func (db *database) status() api.NodeDatabaseStatus {
 	} else {
 		s.State, s.Error = api.StateStale, "the primary can't be reached"
 	}
-	store := db.copy()
+	h := db.held.Load()
+	if h == nil {
+		return s
+	}
+	if text := h.trouble.Load(); text != nil {
+		s.State, s.Error = api.StateWaiting, *text
+	}
+	if o := h.outside.Load(); o != nil {
+		h.outsideStatus(ctx, o, &s)
+		return s
+	}
+	store := h.store.Load()
 	if store == nil {
 		return s
 	}
+	s.Engine = netconf.EngineEmbedded
 	info := store.engine.Info()
 	st := store.standing()
 	s.Replid, s.Offset, s.Term = st.Replid, st.Offset, st.Term
@@ -99,6 +113,35 @@ func (db *database) status() api.NodeDatabaseStatus {
 		s.State, s.Error = api.StateWaiting, state.Reason
 	}
 	return s
+}
+
+// outsideStatus is about a database on a server or a cluster.
+func (h *heldCopy) outsideStatus(ctx context.Context, o *outside, s *api.NodeDatabaseStatus) {
+	s.Engine = o.conf.String()
+	if o.conf.Supervised() {
+		s.Engine += ": no other node can take over"
+	}
+	if !h.leads.Load() && o.many == nil {
+		s.State, s.Error = api.StateWaiting, "the node has left the lead to another"
+		return
+	}
+	s.Role, s.State, s.Error, s.Term = api.RolePrimary, api.StateReady, "", h.term.Load()
+	s.Replid, s.Offset = o.Position()
+	ctx, cancel := context.WithTimeout(ctx, usageTimeout)
+	defer cancel()
+	u, err := o.usage(ctx)
+	if err == nil {
+		s.Keys, s.Memory = u.Keys, u.Memory
+		s.Engine = strings.Replace(s.Engine, o.conf.Kind, u.Version, 1)
+		if o.many != nil {
+			s.Engine = "cluster of " + s.Engine
+		}
+	}
+	if st := o.state(); !st.Usable {
+		s.State, s.Error = api.StateBroken, st.Reason
+	} else if err != nil {
+		s.State, s.Error = api.StateStale, err.Error()
+	}
 }
 
 func (db *database) replicaStatus(s *api.NodeDatabaseStatus, r psync.ReplicaState) {

@@ -70,13 +70,14 @@ func (n *Node) healthy(d *netconf.Database, region string) bool {
 		return ok
 	}
 	db := n.database(d.Org, d.Name)
-	return db != nil && db.copy() != nil && db.copy().State().Usable
+	return db != nil && db.serving() != nil && db.serving().State().Usable
 }
 
 // databaseSource shows one database of the topology to its gateway.
 type databaseSource struct {
 	source    Source
 	org, name string
+	self      string // node
 }
 
 // Current implements proxy.Source.
@@ -91,6 +92,12 @@ func (s *databaseSource) Current() (*proxy.Topology, <-chan struct{}) {
 	for _, u := range topology.UsersOf(s.org, s.name) {
 		t.Settings.Users = append(t.Settings.Users, proxy.User{Name: u.Name, PasswordHash: u.PasswordHash, Rules: u.Rules})
 	}
+	if db.Engine.Kind == netconf.EngineCluster { // each node has its own way to it, and needs no other
+		self, _ := topology.Node(s.self)
+		t.Primary, t.Members = self.Name, []proxy.Member{{Node: self.Name, Region: self.Region}}
+		return t, changed
+	}
+	t.Settings.ForeignCursors = !db.Engine.Embedded()
 	primary, _ := topology.Primary(db)
 	for _, region := range db.Regions() {
 		for _, n := range topology.NodesIn(region) {

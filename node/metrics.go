@@ -1,12 +1,14 @@
 package node
 
 import (
+	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"respmesh/console"
 	"respmesh/mesh"
+	"respmesh/netconf"
 )
 
 // collector gives what is known at the moment of a scrape: WireGuard, round trips, replication, data. What happens
@@ -19,7 +21,7 @@ type collector struct {
 	lagBytes, lagSeconds, offset, usable *prometheus.Desc
 	fullSyncs, partialSyncs              *prometheus.Desc
 	keys, memory, hits, misses, expired  *prometheus.Desc
-	readsFrom, today                     *prometheus.Desc
+	readsFrom, today, engine             *prometheus.Desc
 }
 
 func newCollector(nodes []*Node) *collector {
@@ -48,6 +50,7 @@ func newCollector(nodes []*Node) *collector {
 		expired:      desc("store_expired_keys_total", "Keys removed because their time was over.", db...),
 		today:        desc("commands_today", "Charged commands of the node's clients since midnight UTC.", db...),
 		readsFrom:    desc("reads_from", "1 for the node that plain reads are served from.", "database", "region", "node"),
+		engine:       desc("store_engine", "1 for the kind of engine that the copy here is in.", "database", "region", "engine"),
 	}
 }
 
@@ -59,7 +62,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	offsets := make(map[databaseKey]int64) // of the primaries
 	for _, n := range c.nodes {
 		for _, db := range n.all() {
-			if db.copy() != nil && db.copy().leads() {
+			if o := db.outside(); o != nil && o.State().Primary {
+				_, offsets[databaseKey{db.conf.Org, db.conf.Name}] = o.Position()
+			} else if db.copy() != nil && db.copy().leads() {
 				_, offsets[databaseKey{db.conf.Org, db.conf.Name}] = db.copy().Position()
 			}
 		}
@@ -118,12 +123,17 @@ func (c *collector) database(ch chan<- prometheus.Metric, n *Node, db *database,
 	labels := []string{db.conf.Org + "/" + db.conf.Name, n.opts.Region}
 	gauge(ch, c.readsFrom, 1, append(labels, db.gateway.Status().ReadsFrom)...)
 	gauge(ch, c.today, float64(n.charges.of(db.conf.ID).n.Load()), labels...)
+	if o := db.outside(); o != nil {
+		c.outside(ch, o, labels)
+		return
+	}
 	if db.copy() == nil {
 		return
 	}
 	_, offset := db.copy().Position()
 	gauge(ch, c.offset, float64(offset), labels...)
 	gauge(ch, c.usable, number(db.copy().State().Usable), labels...)
+	gauge(ch, c.engine, 1, append(labels, netconf.EngineEmbedded)...)
 	info := db.copy().engine.Info()
 	gauge(ch, c.keys, float64(info.Keys), labels...)
 	gauge(ch, c.memory, float64(info.Memory), labels...)
@@ -142,6 +152,25 @@ func (c *collector) database(ch chan<- prometheus.Metric, n *Node, db *database,
 	}
 	count(ch, c.fullSyncs, r.FullSyncs, labels...)
 	count(ch, c.partialSyncs, r.PartialSyncs, labels...)
+}
+
+// outside is about a database on a server or a cluster.
+func (c *collector) outside(ch chan<- prometheus.Metric, o *outside, labels []string) {
+	_, offset := o.Position()
+	gauge(ch, c.offset, float64(offset), labels...)
+	gauge(ch, c.usable, number(o.state().Usable), labels...)
+	gauge(ch, c.engine, 1, append(labels, o.conf.Kind)...)
+	ctx, cancel := context.WithTimeout(context.Background(), usageTimeout)
+	defer cancel()
+	u, err := o.usage(ctx)
+	if err != nil {
+		return // usable says so
+	}
+	gauge(ch, c.keys, float64(u.Keys), labels...)
+	gauge(ch, c.memory, float64(u.Memory), labels...)
+	count(ch, c.hits, u.Hits, labels...)
+	count(ch, c.misses, u.Misses, labels...)
+	count(ch, c.expired, u.Expired, labels...)
 }
 
 func number(ok bool) float64 {

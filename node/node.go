@@ -135,7 +135,7 @@ func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) 
 	n.source, n.infra, n.others = source, self.Addr, newCandidates(n)
 	n.charges = openCharges(n.dataFile(chargesName), n.log)
 	if session != nil {
-		n.session, n.leases = session, sessionLeases{session}
+		n.session, n.leases = session, sessionLeases{session, source}
 	}
 	ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.ctx = ctx
@@ -323,20 +323,26 @@ func (n *Node) serveDNS(serve func() error) {
 // lookup finds the store that a link asks for.
 func (n *Node) lookup(org, name string) (proxy.Store, bool) {
 	db := n.database(org, name)
-	if db == nil || db.copy() == nil {
+	if db == nil {
 		return nil, false
 	}
-	return db.copy(), true
+	s := db.serving()
+	return s, s != nil
 }
 
 // replicate serves a replica of another node.
 func (n *Node) replicate(ctx context.Context, org, name string, conn net.Conn, r *frame.Reader) error {
 	db := n.database(org, name)
-	if db == nil || db.copy() == nil {
-		return fmt.Errorf("database %s/%s has no copy on this node", org, name)
+	if db != nil {
+		if o := db.outside(); o != nil {
+			return o.replicate(ctx, conn, r)
+		}
+		if s := db.copy(); s != nil {
+			s.include(conn.RemoteAddr())
+			return s.primary.ServeConn(ctx, conn, r)
+		}
 	}
-	db.copy().include(conn.RemoteAddr())
-	return db.copy().primary.ServeConn(ctx, conn, r)
+	return fmt.Errorf("database %s/%s has no copy on this node", org, name)
 }
 
 func (n *Node) database(org, name string) *database {
@@ -470,8 +476,8 @@ func (n *Node) Healthy() error {
 		if db == nil {
 			return fmt.Errorf("database %s/%s isn't served", conf.Org, conf.Name)
 		}
-		if store := db.copy(); store != nil && !store.State().Usable {
-			return fmt.Errorf("database %s/%s: %s", conf.Org, conf.Name, store.State().Reason)
+		if err := db.usable(); err != nil {
+			return fmt.Errorf("database %s/%s: %w", conf.Org, conf.Name, err)
 		}
 	}
 	return nil

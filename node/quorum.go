@@ -125,7 +125,7 @@ var errNoReplicas = errors.New("NOREPLICAS Not enough good replicas to write.")
 
 // refuse is asked by the engine before each client's write.
 func (s *store) refuse() error {
-	if s.fenced.Load() {
+	if s.fenced.Load() || s.held.Load() {
 		return errFenced
 	}
 	if q := s.quorum.Load(); q.replicas > 0 && !s.have(q, -1) {

@@ -61,6 +61,9 @@ var errUnsound = errors.New("the data here are only part of a primary's")
 func (s *store) lead(ctx context.Context, term int64) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
+	if s.gone.Load() {
+		return errors.New("can't lead: the data have moved to another engine")
+	}
 	old := s.role.Load()
 	if old.leads && !s.fenced.Load() {
 		if old.term != term {

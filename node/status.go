@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -33,8 +34,8 @@ func (d *Dev) status() console.Status {
 // primaryOffset is how far the primary has written.
 func (d *Dev) primaryOffset(conf netconf.Database) int64 {
 	for _, n := range d.nodes {
-		if db := n.database(conf.Org, conf.Name); db != nil && db.copy() != nil && db.copy().leads() {
-			_, offset := db.copy().Position()
+		if db := n.database(conf.Org, conf.Name); db != nil && db.serving() != nil && db.serving().State().Primary {
+			_, offset := db.serving().Position()
 			return offset
 		}
 	}
@@ -57,6 +58,16 @@ func (n *Node) regionStatus(conf netconf.Database, resp string, primaryOffset in
 	s.Commands = gateway.Commands
 	if s.Reachable {
 		s.RTT = gateway.PrimaryRTT
+	}
+	if o := db.outside(); o != nil {
+		_, s.Offset = o.Position()
+		s.Usable, s.State = o.state().Usable, o.conf.Kind
+		ctx, cancel := context.WithTimeout(n.ctx, usageTimeout)
+		defer cancel()
+		if u, err := o.usage(ctx); err == nil {
+			s.Keys = u.Keys
+		}
+		return s
 	}
 	if db.copy() == nil {
 		return s

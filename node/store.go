@@ -39,7 +39,11 @@ type store struct {
 	primary *psync.Primary // serves replicas; a replica's log can feed others too
 
 	role      atomic.Pointer[role]
-	fenced    atomic.Bool   // no client's write is accepted, whatever the role
+	fenced    atomic.Bool  // no client's write is accepted, whatever the role
+	held      atomic.Bool  // as above, for as long as the data move to another engine: see hold.go
+	holds     atomic.Int64 // how often
+	gone      atomic.Bool  // they have moved
+	sessions  sessions
 	wasFenced chan struct{} // has one: the engine is still a primary's
 	quorum    atomic.Pointer[quorum]
 	short     chan struct{} // a write waits for replicas
@@ -62,11 +66,15 @@ type storeOptions struct {
 	fs        aof.FS // nil: the operating system's
 	version   string
 	log       *slog.Logger
+	short     chan struct{} // has room for one: told when a write waits for replicas; nil: nobody asks
 }
 
 // openStore makes the copy, with the data that are on disk. It waits to be told whether to lead or to follow.
 func openStore(ctx context.Context, o storeOptions) (*store, error) {
-	s := &store{opts: o, opened: time.Now(), log: psync.NewLog(backlogSize), short: make(chan struct{}, 1)}
+	s := &store{opts: o, opened: time.Now(), log: psync.NewLog(backlogSize), short: o.short}
+	if s.short == nil {
+		s.short = make(chan struct{}, 1)
+	}
 	s.role.Store(&role{})
 	s.fenced.Store(true)
 	s.wasFenced = make(chan struct{}, 1)
@@ -110,6 +118,7 @@ func (s *store) close() error {
 	s.changing.Unlock()
 	s.cancel()
 	s.wg.Wait()
+	s.sessions.end()
 	err := s.engine.Close()
 	if s.aof != nil {
 		err = errors.Join(err, s.aof.Close())
@@ -135,8 +144,11 @@ func (s *store) Wait(ctx context.Context, replid string, offset int64) error {
 // old data may be far behind then.
 func (s *store) State() proxy.StoreState {
 	r := s.role.Load()
-	if r.leads && !s.fenced.Load() {
-		return proxy.StoreState{Primary: true, Usable: true, Term: r.term}
+	switch {
+	case s.gone.Load():
+		return proxy.StoreState{Reason: "the data have moved to another engine"}
+	case r.leads && !s.fenced.Load():
+		return proxy.StoreState{Primary: !s.held.Load(), Usable: true, Term: r.term + s.holds.Load(), LastHeard: time.Now()}
 	}
 	var state proxy.StoreState
 	switch {

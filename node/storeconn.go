@@ -52,6 +52,9 @@ func oneReplyEach(reqs []command.Request) int {
 
 func (c *storeConn) do(ctx context.Context, dst []byte, reqs []command.Request, limit int) (out []byte, done int) {
 	s := c.store
+	if s.gone.Load() {
+		return appendGone(dst, len(reqs)), len(reqs)
+	}
 	led, q := s.leads(), s.quorum.Load()
 	if led && q.replicas > 0 && mayWrite(reqs) {
 		s.awaitReplicas(ctx, q)
@@ -102,5 +105,11 @@ func unacknowledged(dst []byte, from int, reqs []command.Request, cause error) [
 // isQueued tells whether a command waits for its EXEC.
 func isQueued(r frame.Reply) bool { return r.Kind() == frame.Simple && string(r.Text()) == "QUEUED" }
 
+// OnLost implements proxy.Losable.
+func (c *storeConn) OnLost(f func()) { c.store.sessions.add(c, f) }
+
 // Close implements proxy.StoreConn.
-func (c *storeConn) Close() error { return c.conn.Close() }
+func (c *storeConn) Close() error {
+	c.store.sessions.remove(c)
+	return c.conn.Close()
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"respmesh/netconf"
 	"respmesh/node"
 )
 
@@ -21,7 +22,7 @@ const drainTime = 1500 * time.Millisecond
 func newDev() *cobra.Command {
 	opts := node.DevOptions{Version: buildVersion()}
 	var asJSON bool
-	var logLevel string
+	var logLevel, engine string
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole multi-region mesh on this machine",
@@ -45,6 +46,12 @@ also keeps it on disk, in an append-only file, and loads it at the next start.`,
 			if opts.Password == "" {
 				opts.Password = os.Getenv("RESPMESH_PASSWORD")
 			}
+			if opts.Cluster = engine == netconf.EngineCluster; !opts.Cluster && engine != "" {
+				var err error
+				if opts.Engine, err = parseEngine(engine); err != nil {
+					return err
+				}
+			}
 			return runDev(cmd.Context(), opts, asJSON, cmd.OutOrStdout())
 		},
 	}
@@ -58,6 +65,7 @@ also keeps it on disk, in an append-only file, and loads it at the next start.`,
 	f.IntVar(&opts.Port, "port", 16379, "port of the first region; 0 picks free ones")
 	f.IntVar(&opts.HTTP, "http", 17379, "port for status, metrics and health; 0 picks a free one")
 	f.StringVar(&opts.Data, "data", "", "data directory (default: a temporary one, removed at exit)")
+	f.StringVar(&engine, "engine", "", "what the database runs on: embedded, redis (a server started by us), cluster (six of them), or the URL of a running one, as in redis update")
 	f.StringVar(&opts.AppendFsync, "appendfsync", "", "with --data, when a write is brought to the disk: always (before it is answered), everysec or no (default: everysec)")
 	f.StringSliceVar(&opts.Listen, "listen", []string{"::1", "127.0.0.1"}, "addresses to listen on")
 	f.BoolVar(&opts.TUN, "tun", false, "join the private network from this host through a TUN device (needs root)")
@@ -99,12 +107,16 @@ func printReady(w io.Writer, opts node.DevOptions, r node.DevReady) error {
 			primary = region
 		}
 	}
-	fmt.Fprintf(w, "Database %s of org %s is ready: primary in %s, WireGuard between %d nodes.\n\n", r.Database.Name, r.Database.Org, primary.Region, len(r.Regions))
+	where := "primary in " + primary.Region
+	if primary.Role == node.RoleCluster {
+		where = "a cluster"
+	}
+	fmt.Fprintf(w, "Database %s of org %s is ready: %s, WireGuard between %d nodes.\n\n", r.Database.Name, r.Database.Org, where, len(r.Regions))
 	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(tw, "REGION\tROLE\tREDIS\tRTT TO PRIMARY")
 	for _, region := range r.Regions {
 		rtt := fmt.Sprintf("%.1f ms", region.RTT)
-		if region.Role == node.RolePrimary {
+		if region.Role == node.RolePrimary || region.Role == node.RoleCluster {
 			rtt = "-"
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", region.Region, region.Role, region.RESP, rtt)
@@ -113,6 +125,9 @@ func printReady(w io.Writer, opts node.DevOptions, r node.DevReady) error {
 		return err
 	}
 	fmt.Fprintf(w, "\nStatus    %s\n", r.Admin)
+	if r.Database.Engine != netconf.EngineEmbedded {
+		fmt.Fprintf(w, "Engine    %s\n", r.Database.Engine)
+	}
 	if opts.TUN {
 		fmt.Fprintf(w, "Private   redis-cli -h %s   or   redis-cli -h %s\n", r.Database.Address, r.Database.DNS)
 	} else {

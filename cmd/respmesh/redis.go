@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -60,7 +59,7 @@ func (s *settings) bind(cmd *cobra.Command, r *remote) {
 	f.IntVar(&s.concurrency, "concurrency", 0, "sessions that a node works for at the same time: the others wait (0: no limit)")
 	f.DurationVar(&s.idleTimeout, "idle-timeout", 0, "close sessions that say nothing for longer, such as 1h (0: never)")
 	f.StringVar(&s.maxValue, "max-value", "", "limit of one value such as 1mb (0: that of the plan's requests)")
-	f.StringVar(&s.engine, "engine", "", "what the primary runs on: embedded, or the URL of a Redis or Valkey, redis://host:6379; $RESPMESH_ENGINE_PASSWORD adds its password")
+	f.StringVar(&s.engine, "engine", "", "what the primary runs on: embedded, redis (a server that the node runs), or the URL of a Redis or Valkey, redis://host:6379; $RESPMESH_ENGINE_PASSWORD adds its password")
 	f.BoolVar(&s.cluster, "cluster", false, "the server of --engine is one of a Redis Cluster")
 	f.BoolVar(&s.detach, "detach", false, "don't wait until new regions are in sync")
 	_ = cmd.RegisterFlagCompletionFunc("replica-regions", r.completeRegions)
@@ -117,24 +116,30 @@ func (s *settings) value() (int64, error) {
 // engineOf makes of --engine what the API takes. The password comes from the environment rather than from the command
 // line, which others on the machine can read.
 func (s *settings) engineOf() (*api.Engine, error) {
-	if s.engine == netconf.EngineEmbedded {
-		if s.cluster {
-			return nil, node.Usagef("--engine embedded and --cluster contradict each other")
-		}
-		return &api.Engine{Kind: netconf.EngineEmbedded}, nil
+	e, err := parseEngine(s.engine)
+	if err != nil {
+		return nil, err
 	}
-	u, err := url.Parse(s.engine)
-	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix" || u.Host == "" && u.Scheme != "unix" {
-		return nil, node.Usagef("--engine: want embedded, or a URL such as redis://host:6379, rediss://host:6379 or unix:///path") // not quoted: it may hold a password
-	}
-	if password := os.Getenv("RESPMESH_ENGINE_PASSWORD"); password != "" {
-		u.User = url.UserPassword(u.User.Username(), password)
-	}
-	kind := netconf.EngineRedis
 	if s.cluster {
-		kind = netconf.EngineCluster
+		if e.URL == "" {
+			return nil, node.Usagef("--engine %s and --cluster contradict each other", s.engine)
+		}
+		e.Kind = netconf.EngineCluster
 	}
-	return &api.Engine{Kind: kind, URL: u.String()}, nil
+	return &api.Engine{Kind: e.Kind, URL: e.URL}, nil
+}
+
+// parseEngine reads --engine. What is wrong isn't quoted: it may hold a password.
+func parseEngine(text string) (netconf.Engine, error) {
+	e, err := netconf.ParseEngine(text)
+	if err == nil {
+		e = e.WithPassword(os.Getenv("RESPMESH_ENGINE_PASSWORD"))
+		err = node.CheckEngine(e)
+	}
+	if err != nil {
+		return e, node.Usagef("--engine: want embedded, redis (a server that the node runs), or a URL such as redis://host:6379, rediss://host:6379, unix:///path, redis+sentinel://host:26379?master=name or redis+cluster://host:6379")
+	}
+	return e, nil
 }
 
 // parseSize reads "512mb", "2gb", "100kb" or bytes, by powers of 1024.

@@ -59,13 +59,7 @@ func describe(s api.DatabaseStatus) [][2]string {
 	if d.Eviction {
 		eviction = "on: a full database evicts keys, at random those with a TTL, then any"
 	}
-	engine := d.Engine.Kind
-	if engine == "" {
-		engine = netconf.EngineEmbedded
-	}
-	if d.Engine.URL != "" {
-		engine += " " + d.Engine.URL
-	}
+	engine := netconf.Engine{Kind: d.Engine.Kind, URL: d.Engine.URL}
 	near, behind := "the node's default", "no bound"
 	if d.Near > 0 {
 		near = d.Near.String()
@@ -74,7 +68,9 @@ func describe(s api.DatabaseStatus) [][2]string {
 		behind = d.MaxLag.String()
 	}
 	primary := "none yet: writes fail"
-	if p := s.Primary; p != nil {
+	if engine.Kind == netconf.EngineCluster {
+		primary = "each node reads and writes where the cluster's shards are"
+	} else if p := s.Primary; p != nil {
 		primary = fmt.Sprintf("%s (term %d)", p.Node, p.Term)
 		if !p.Held {
 			primary += ", its lease has ended: writes fail until another takes over"
@@ -83,7 +79,7 @@ func describe(s api.DatabaseStatus) [][2]string {
 	return [][2]string{
 		{"ID", d.ID}, {"Name", d.Name}, {"Org", d.Org}, {"Plan", d.Plan},
 		{"Primary Region", d.Primary}, {"Read Regions", strings.Join(d.ReadRegions, ", ")}, {"Private URL", d.URL},
-		{"Address", d.Address}, {"Primary Node", primary}, {"Engine", engine}, {"Memory Limit", limit(d.MaxMemory)},
+		{"Address", d.Address}, {"Primary Node", primary}, {"Engine", engine.String()}, {"Memory Limit", limit(d.MaxMemory)},
 		{"Eviction", eviction}, {"Near", near}, {"Max Lag", behind}, {"Min Replicas", strconv.Itoa(d.MinReplicas)},
 		{"Limits", limitsOf(d)},
 	}

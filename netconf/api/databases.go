@@ -38,6 +38,7 @@ func databaseOf(d netconf.Database, revision uint64) Database {
 		IdleTimeout: Duration(d.Limits.IdleTimeout),
 		MaxValue:    d.Limits.MaxValue,
 		Engine:      engineOf(d.Engine),
+		Pending:     pendingOf(d),
 		Revision:    revision,
 	}
 	slices.Sort(out.ReadRegions)
@@ -51,14 +52,20 @@ func databaseOf(d netconf.Database, revision uint64) Database {
 }
 
 func engineOf(e netconf.Engine) Engine {
-	out := Engine{Kind: e.Kind}
+	out := Engine{Kind: e.Kind, URL: e.Redacted()}
 	if e.Embedded() {
 		out.Kind = netconf.EngineEmbedded
 	}
-	if u, err := url.Parse(e.URL); err == nil {
-		out.URL = u.Redacted()
-	}
 	return out
+}
+
+// pendingOf is the engine that a database is on its way to.
+func pendingOf(d netconf.Database) *Engine {
+	if d.Pending == (netconf.Engine{}) {
+		return nil
+	}
+	e := engineOf(d.Pending)
+	return &e
 }
 
 func listDatabases(c *call) (any, error) {
@@ -266,7 +273,7 @@ func (p DatabasePatch) apply(db *netconf.Database) (err error) {
 	give(&db.Limits.IdleTimeout, (*time.Duration)(p.IdleTimeout))
 	give(&db.Limits.MaxValue, p.MaxValue)
 	if p.Engine != nil {
-		db.Engine = p.Engine.record()
+		return db.SetEngine(p.Engine.record())
 	}
 	return nil
 }

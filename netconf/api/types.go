@@ -146,7 +146,8 @@ type Database struct {
 	Concurrency int        `json:"concurrency" doc:"sessions of one node at work at the same time; 0: no limit"`
 	IdleTimeout Duration   `json:"idle_timeout" doc:"sessions that say nothing for longer are closed; 0s: never"`
 	MaxValue    int64      `json:"max_value" doc:"bytes of one argument; 0: what a command may have"`
-	Engine      Engine     `json:"engine"`
+	Engine      Engine     `json:"engine" doc:"where the data are"`
+	Pending     *Engine    `json:"pending_engine,omitempty" doc:"where they are moved to; the status says how far that is"`
 	Created     *time.Time `json:"created,omitempty"`
 	Revision    uint64     `json:"revision" doc:"of the topology; give it as If-Match to change only what was seen"`
 }
@@ -248,6 +249,25 @@ type NodeDatabaseStatus struct {
 	Commands  float64 `json:"commands_per_second"`
 	Today     int64   `json:"commands_today" doc:"charged since midnight UTC, of this node's clients"`
 	ReadsFrom string  `json:"reads_from,omitempty" doc:"the node that reads go to from here"`
+	Engine    string  `json:"engine,omitempty" doc:"what the data here are in; the primary's is the database's"`
+	Moving    *Moving `json:"moving,omitempty" doc:"on the primary, while another engine is wanted"`
+}
+
+// Phases of a move to another engine.
+const (
+	MoveWaiting    = "waiting" // it failed, and is tried again: see the error
+	MoveChecking   = "checking"
+	MoveCopying    = "copying"
+	MoveCatchingUp = "catching up"
+	MoveSwitching  = "switching" // writes are held for a moment
+)
+
+// Moving is how far a move to another engine is.
+type Moving struct {
+	To    string `json:"to" doc:"the engine"`
+	Phase string `json:"phase" enum:"waiting,checking,copying,catching up,switching"`
+	Left  int64  `json:"left" doc:"bytes; 0: not known"`
+	Error string `json:"error,omitempty" doc:"why it failed last; the data are where they were"`
 }
 
 // Sync is how far a first copy is.

@@ -241,6 +241,19 @@ func (s *Session) replace(ctx context.Context, database string, lease clientv3.L
 	return old.Term + 1, nil
 }
 
+// Update is the registry's, in one transaction with the condition that the node is the primary of a database, by the lease
+// that it has now: otherwise ErrHeld. So who is the primary next finds the change made, or it isn't made any more.
+func (s *Session) Update(ctx context.Context, database, actor string, change func(*netconf.Draft) error) error {
+	s.mu.Lock()
+	lease, claimed := s.lease, s.claims[database] > 0
+	s.mu.Unlock()
+	if lease == 0 || !claimed {
+		return fmt.Errorf("change database %s as its primary: %w", database, ErrHeld)
+	}
+	_, err := s.r.update(ctx, actor, change, []clientv3.Cmp{clientv3.Compare(clientv3.LeaseValue(liveHeld+database), "=", lease)})
+	return err
+}
+
 // Release gives a database up at once, for another to claim. That it was the last primary stays known. The caller takes no
 // writes any more when it calls. After an error the session tries on.
 func (s *Session) Release(ctx context.Context, database string) error {

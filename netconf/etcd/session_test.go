@@ -54,6 +54,41 @@ func TestLiveNodes(t *testing.T) {
 	})
 }
 
+// Who is the primary can change the state on that condition; the one before can't any more.
+func TestUpdateAsPrimary(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		r := s.registry(t, Options{})
+		db := fillMesh(t, r)
+		one, two := newSession(t, r, "mad-1"), newSession(t, r, "mad-2")
+		move := func(s *Session, kind string) error {
+			return s.Update(t.Context(), db.ID, "test", func(d *netconf.Draft) error {
+				rec, err := d.Database(db.Org, db.Name)
+				if err == nil {
+					rec.Engine.Kind = kind
+				}
+				return err
+			})
+		}
+		if err := move(one, netconf.EngineRedis); !errors.Is(err, ErrHeld) {
+			t.Errorf("changed before the claim: %v", err)
+		}
+		term := claim(t, one, db, netconf.Primary{})
+		if err := move(one, netconf.EngineRedis); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.client.Delete(t.Context(), liveHeld+db.ID); err != nil { // as when its lease ends unnoticed
+			t.Fatal(err)
+		}
+		claim(t, two, db, netconf.Primary{Node: "mad-1", Term: term})
+		if err := move(one, ""); !errors.Is(err, ErrHeld) {
+			t.Errorf("changed after another's claim: %v", err)
+		}
+		if now, _ := r.Current(); now.Databases[0].Engine.Kind != netconf.EngineRedis {
+			t.Errorf("the record has %+v", now.Databases[0].Engine)
+		}
+	})
+}
+
 // Of many that claim at once one is the primary; the term grows with each.
 func TestClaims(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {

@@ -37,6 +37,11 @@ func auditKey(revision uint64) string { return fmt.Sprintf("%s%020d", audit, rev
 // call Update. A change that changes nothing gives the revision there is. If control doesn't answer in time, the error is
 // netconf.ErrUnavailable; it says so where the change may have been made.
 func (r *Registry) Update(ctx context.Context, actor string, change func(*netconf.Draft) error) (revision uint64, err error) {
+	return r.update(ctx, actor, change, nil)
+}
+
+// update is Update under further conditions, none of which is about the state. What they don't hold for is ErrHeld.
+func (r *Registry) update(ctx context.Context, actor string, change func(*netconf.Draft) error, only []clientv3.Cmp) (revision uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
 	select {
@@ -71,7 +76,7 @@ func (r *Registry) Update(ctx context.Context, actor string, change func(*netcon
 			}
 			continue
 		}
-		done, err := r.commit(ctx, actor, base, next, metaRev)
+		done, err := r.commit(ctx, actor, base, next, metaRev, only)
 		if err != nil {
 			return 0, err
 		}
@@ -114,7 +119,7 @@ func (r *Registry) refresh(ctx context.Context, metaRev int64) (newest bool, err
 
 // commit writes the way from base to next, unless meta has changed since metaRev: then it takes in the state there is
 // and is not done.
-func (r *Registry) commit(ctx context.Context, actor string, base, next *netconf.Topology, metaRev int64) (done bool, err error) {
+func (r *Registry) commit(ctx context.Context, actor string, base, next *netconf.Topology, metaRev int64, only []clientv3.Cmp) (done bool, err error) {
 	mark := rand.Text()
 	ops, err := changes(base, next)
 	if err != nil {
@@ -139,7 +144,7 @@ func (r *Registry) commit(ctx context.Context, actor string, base, next *netconf
 	for {
 		tctx, cancel := context.WithTimeout(ctx, tryTimeout)
 		resp, err := r.client.Txn(tctx).
-			If(clientv3.Compare(clientv3.ModRevision(metaKey), "=", metaRev)).
+			If(append(only, clientv3.Compare(clientv3.ModRevision(metaKey), "=", metaRev))...).
 			Then(ops...).
 			Else(otherwise...).
 			Commit()
@@ -158,6 +163,9 @@ func (r *Registry) commit(ctx context.Context, actor string, base, next *netconf
 			m, err := readModel(resp.Responses[:last], resp.Header.GetRevision())
 			if err != nil {
 				return done, err
+			}
+			if !done && m.metaRev == metaRev { // so it was the other conditions
+				return false, ErrHeld
 			}
 			return done, r.takeIn(m)
 		case refused(err):
@@ -230,7 +238,7 @@ func (r *Registry) Init(ctx context.Context, actor string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.commit(ctx, actor, &netconf.Topology{}, next, 0); err != nil {
+	if _, err := r.commit(ctx, actor, &netconf.Topology{}, next, 0, nil); err != nil {
 		return err
 	}
 	return nil

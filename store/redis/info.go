@@ -2,6 +2,7 @@ package redis
 
 import (
 	"bytes"
+	"context"
 	"strconv"
 	"strings"
 
@@ -51,6 +52,51 @@ func (in info) keys() (n int64) {
 		}
 	}
 	return n
+}
+
+// Usage is what a server says of its data.
+type Usage struct {
+	Version               string // such as "redis 7.0.15"
+	Keys                  int64
+	Memory                int64 // bytes
+	Hits, Misses, Expired int64
+}
+
+// Usage asks the server, whose connection may have to be made first.
+func (e *Engine) Usage(ctx context.Context) (Usage, error) {
+	in, err := e.info(ctx)
+	if err != nil {
+		return Usage{}, err
+	}
+	u := Usage{
+		Version: "redis " + in["redis_version"], Keys: in.keys(), Memory: in.int("used_memory"),
+		Hits: in.int("keyspace_hits"), Misses: in.int("keyspace_misses"), Expired: in.int("expired_keys"),
+	}
+	if v := in["valkey_version"]; v != "" {
+		u.Version = "valkey " + v
+	}
+	return u, nil
+}
+
+// Usage sums up what the shards' primaries say.
+func (cl *Cluster) Usage(ctx context.Context) (sum Usage, err error) {
+	for _, s := range cl.slots.Load().shards {
+		e := cl.member(s.primary, false)
+		if e == nil {
+			return sum, ErrClosed
+		}
+		u, err := e.Usage(ctx)
+		if err != nil {
+			return sum, err
+		}
+		sum.Version = u.Version
+		sum.Keys += u.Keys
+		sum.Memory += u.Memory
+		sum.Hits += u.Hits
+		sum.Misses += u.Misses
+		sum.Expired += u.Expired
+	}
+	return sum, nil
 }
 
 // texts are the elements of an array of scalars.

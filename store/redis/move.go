@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +45,7 @@ type Follower interface {
 
 // MoveOptions are of both directions.
 type MoveOptions struct {
+	ID           string        // of the database, to know its own traces in a server
 	Overwrite    bool          // the target may hold data, which will be gone
 	SyncTimeout  time.Duration // for the copy of the data; default 1 h
 	FenceTimeout time.Duration // how long writes may be held up; default 5 s
@@ -303,6 +305,39 @@ func (m *toServer) undo(ctx context.Context) error {
 		return fmt.Errorf("put the target back: %w", err)
 	}
 	return m.restore(ctx)
+}
+
+// marker begins the secret that a target has as its masterauth while a database is on its way to it, so that a move that was
+// interrupted can be told from a server that follows something else.
+func (o MoveOptions) marker() string { return "respmesh:" + o.ID + ":" }
+
+// Heal puts back what an interrupted move of a database has left in the settings of its server. The caller knows that the
+// data are on it. Where the server doesn't let its settings be changed nothing was.
+func (e *Engine) Heal(ctx context.Context, id string) error {
+	f, err := e.ask(ctx, "CONFIG", "GET", "min-replicas-to-write")
+	if err != nil {
+		return ignoreReply(f, err)
+	}
+	if pair := texts(f); len(pair) == 2 && pair[1] == noWrites {
+		if f, err = e.ask(ctx, "CONFIG", "SET", "min-replicas-to-write", "0"); err != nil {
+			return ignoreReply(f, err)
+		}
+	}
+	if f, err = e.ask(ctx, "CONFIG", "GET", "masterauth"); err != nil {
+		return ignoreReply(f, err)
+	}
+	if pair := texts(f); len(pair) == 2 && strings.HasPrefix(pair[1], MoveOptions{ID: id}.marker()) {
+		f, err = e.ask(ctx, "CONFIG", "SET", "masterauth", "")
+	}
+	return ignoreReply(f, err)
+}
+
+// ignoreReply leaves errors that aren't the server's answer.
+func ignoreReply(f frame.Reply, err error) error {
+	if f.IsError() {
+		return nil
+	}
+	return err
 }
 
 // FromServer moves a database from a server to the embedded engine: that follows until it has everything, the server

@@ -30,6 +30,8 @@ type SuperviseOptions struct {
 	MaxMemory int64         // bytes; 0: no limit
 	Eviction  string        // maxmemory-policy; empty: noeviction
 	StopWait  time.Duration // how long the server may take to save and leave; default 10 s
+
+	member *clusterMember // nil: the server is on its own
 }
 
 // Server is a redis-server or valkey-server that runs as a child process, on a Unix socket in its directory. It is started
@@ -94,6 +96,9 @@ func (s *Server) URL() string { return "unix://:" + url.QueryEscape(s.pass) + "@
 // Close stops the server: it saves what it has to, and if it doesn't in time it is killed.
 func (s *Server) Close() error { return s.close() }
 
+// Installed finds the server that Supervise would run: the path of its program, or ErrNotInstalled.
+func Installed() (path string, err error) { return findServer("") }
+
 func findServer(binary string) (string, error) {
 	names := []string{"redis-server", "valkey-server"}
 	if binary != "" {
@@ -135,7 +140,9 @@ func (s *Server) prepare() error {
 	if err := s.stopOrphan(); err != nil {
 		return err
 	}
-	s.pass = rand.Text()
+	if s.pass = rand.Text(); s.opt.member != nil {
+		s.pass = s.opt.member.pass
+	}
 	text, err := s.config()
 	if err != nil {
 		return err
@@ -147,7 +154,11 @@ func (s *Server) prepare() error {
 func (s *Server) config() (string, error) {
 	var b strings.Builder
 	set := func(name string, values ...string) { fmt.Fprintf(&b, "%s %s\n", name, strings.Join(values, " ")) }
-	set("port", "0")
+	if m := s.opt.member; m != nil {
+		m.config(set)
+	} else {
+		set("port", "0")
+	}
 	set("unixsocket", strconv.Quote(s.socket))
 	set("unixsocketperm", "700")
 	set("requirepass", s.pass)
