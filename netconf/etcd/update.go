@@ -60,7 +60,14 @@ func (r *Registry) update(ctx context.Context, actor string, change func(*netcon
 			continue
 		}
 		if base.Revision == 0 {
-			return 0, ErrEmpty
+			newest, err := r.refresh(ctx, metaRev) // another node may just have made the first state
+			switch {
+			case err != nil:
+				return 0, err
+			case newest:
+				return 0, ErrEmpty
+			}
+			continue
 		}
 		next, err := base.Change(change)
 		if err != nil || next == base {
