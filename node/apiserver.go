@@ -11,6 +11,7 @@ import (
 
 	"respmesh/netconf/api"
 	"respmesh/netconf/etcd"
+	"respmesh/proxy/acl"
 )
 
 // apiPort is where nodes answer each other's and the fleet's questions on the mesh, and the default on loopback.
@@ -23,6 +24,7 @@ func (n *Node) serveAPI(server *api.Server) error {
 		return err
 	}
 	h := api.HTTPServer(server.Handler(api.TrustMesh), n.log)
+	h.BaseContext = func(net.Listener) context.Context { return n.ctx }
 	n.wg.Go(func() {
 		if err := h.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && n.ctx.Err() == nil {
 			n.log.Error("the API isn't served on the mesh any more", "err", err)
@@ -44,6 +46,12 @@ func (n *Node) fleet(c *control) (*api.MeshFleet, error) {
 		},
 		Backup: func(ctx context.Context, w io.Writer) error { return etcd.Backup(ctx, c.client, w) },
 	})
+}
+
+// checkRules holds a user's rules against the table of commands, as the gateways will.
+func checkRules(rules string) error {
+	_, err := acl.Parse(rules)
+	return err
 }
 
 // meshClient sends HTTP requests over the mesh.

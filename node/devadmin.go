@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,8 @@ type admin struct {
 	url       string
 	listeners []net.Listener
 	server    *http.Server
-	failed    chan error // has room for every listener's failure
+	failed    chan error      // has room for every listener's failure
+	streams   context.Context // ends those that requests have become; nil: they end with their clients
 	wg        sync.WaitGroup
 }
 
@@ -70,7 +72,7 @@ func (d *Dev) serveAPI() (*api.Server, error) {
 		}
 		d.fleets = append(d.fleets, fleet)
 		server, err := api.NewServer(api.Options{
-			Control: d.control.registry, Fleet: fleet, Local: (*local)(n), Connect: n.connect, Version: d.opts.Version, Node: n.opts.Name, Log: d.opts.Log,
+			Control: d.control.registry, Fleet: fleet, Local: (*local)(n), Connect: n.connect, CheckRules: checkRules, Version: d.opts.Version, Node: n.opts.Name, Log: d.opts.Log,
 		})
 		if err != nil {
 			return nil, err
@@ -88,6 +90,9 @@ func (d *Dev) serveAPI() (*api.Server, error) {
 // serve answers on all listeners, with TLS if it is given.
 func (a *admin) serve(h http.Handler, secure *tls.Config) {
 	a.server = api.HTTPServer(h, nil)
+	if a.streams != nil {
+		a.server.BaseContext = func(net.Listener) context.Context { return a.streams }
+	}
 	for _, l := range a.listeners {
 		if secure != nil {
 			l = tls.NewListener(l, secure)

@@ -76,7 +76,9 @@ func (s *store) loadSnapshot(path string) (found bool, err error) {
 // persistence is what the engine's INFO and CONFIG GET say.
 func (s *store) persistence() embedded.Persistence {
 	i := s.aof.Info()
+	saving, failed, last := s.saver.state()
 	return embedded.Persistence{
+		Saving: saving, SaveFailed: failed, LastSave: last,
 		AppendOnly: true, Fsync: i.Policy.String(), Rewriting: i.Rewriting, Size: i.Size, Base: i.Base, Failure: s.aof.Err(),
 	}
 }

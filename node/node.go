@@ -56,7 +56,9 @@ type Options struct {
 	Fsync   aof.Policy
 	Version string
 	Metrics *proxy.Metrics
-	Log     *slog.Logger
+	// LimitMemory is told how much memory the process may need in all; nil: nobody is.
+	LimitMemory func(bytes int64)
+	Log         *slog.Logger
 }
 
 // Source publishes the topology: the present one and a channel that is closed when it is replaced.
@@ -88,6 +90,7 @@ type Node struct {
 	wg        sync.WaitGroup
 	leaving   atomic.Bool // gives up what it leads, and takes nothing
 
+	memory    int64      // what LimitMemory was told
 	applying  sync.Mutex // the device's peers
 	mu        sync.Mutex
 	databases map[databaseKey]*database
@@ -238,6 +241,7 @@ func (n *Node) apply(ctx context.Context, t *netconf.Topology) error {
 	err := errors.Join(n.device.SetAddrs(addrs), n.device.SetPeers(peers))
 	n.applying.Unlock()
 	n.prober.SetTargets(n.probeTargets(t))
+	n.followMemory(t)
 	err = errors.Join(err, n.serveResolvers(t), n.reconcileDatabases(ctx, t))
 	if n.session != nil {
 		_ = n.session.Report(n.live(t.Revision)) // a session that has ended says nothing more

@@ -35,6 +35,8 @@ type Server struct {
 	id      *identity
 	lock    *os.File
 	started time.Time
+	streams context.Context // of the API: ends once the sessions are drained
+	cut     context.CancelFunc
 	node    *Node
 	keys    *serverKeys
 	control *control
@@ -87,6 +89,7 @@ func StartServer(ctx context.Context, o ServerOptions) (_ *Server, err error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	s := &Server{started: time.Now(), metrics: prometheus.NewRegistry(), peers: make(map[string]*relay), conns: newControlConns()}
+	s.streams, s.cut = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close(ctx))
@@ -138,7 +141,7 @@ func (s *Server) openNode() error {
 	}
 	s.node, err = New(Options{
 		Name: s.opts.Name, Region: s.opts.Region, Key: key, Listen: s.opts.WireGuard, Tunnel: mesh.Tunnel(s.opts.Tunnel),
-		Data: s.path(databasesDir), Fsync: fsync, Version: s.opts.Version, Metrics: metrics, Log: s.opts.Log,
+		Data: s.path(databasesDir), Fsync: fsync, Version: s.opts.Version, Metrics: metrics, LimitMemory: limitMemory, Log: s.opts.Log,
 	})
 	return err
 }
@@ -206,7 +209,7 @@ func (s *Server) run(ctx context.Context) error {
 		return err
 	}
 	server, err := api.NewServer(api.Options{
-		Control: registry, Fleet: s.fleet, Local: (*local)(s.node), Connect: s.node.connect, Enroller: s.enroller(),
+		Control: registry, Fleet: s.fleet, Local: (*local)(s.node), Connect: s.node.connect, CheckRules: checkRules, Enroller: s.enroller(),
 		Version: s.opts.Version, Node: s.opts.Name, Log: s.opts.Log,
 	})
 	if err != nil {
@@ -226,6 +229,7 @@ func (s *Server) run(ctx context.Context) error {
 		Ready:   s.node.Healthy,
 		Log:     s.opts.Log,
 	}))
+	s.admin.streams = s.streams
 	s.admin.serve(loopbackOnly(mux), nil)
 	if len(s.opts.Etcd.Endpoints) == 0 {
 		ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -234,6 +238,7 @@ func (s *Server) run(ctx context.Context) error {
 	}
 	s.handler = server.Handler(api.TrustToken)
 	if s.public != nil {
+		s.public.streams = s.streams
 		s.public.serve(s.handler, s.keys.api.Config())
 	}
 	return nil
@@ -252,6 +257,7 @@ func (s *Server) ListenAPI(addr string) error {
 		if next, err = listenPublic(addr); err != nil {
 			return err
 		}
+		next.streams = s.streams
 		next.serve(s.handler, s.keys.api.Config())
 	}
 	old := s.public
@@ -326,6 +332,7 @@ func (s *Server) Close(ctx context.Context) error {
 				s.opts.Log.Warn("sessions were cut at exit", "err", err)
 			}
 		}
+		s.cut()
 		s.moving.Lock()
 		defer s.moving.Unlock()
 		for _, a := range []*admin{s.public, s.admin} {

@@ -36,6 +36,7 @@ type store struct {
 	log     *psync.Log
 	aof     *aof.Writer    // nil: nothing is kept on disk
 	keep    *keeper        // nil with aof
+	saver   *saver         // nil with aof
 	primary *psync.Primary // serves replicas; a replica's log can feed others too
 
 	role      atomic.Pointer[role]
@@ -91,7 +92,8 @@ func openStore(ctx context.Context, o storeOptions) (*store, error) {
 		if err := s.openLog(); err != nil {
 			return nil, err
 		}
-		engine.LogFailure, engine.Persistence = s.aof.Err, s.persistence
+		s.saver = newSaver(s)
+		engine.LogFailure, engine.Persistence, engine.Saver = s.aof.Err, s.persistence, s.saver
 	}
 	s.engine = embedded.New(engine)
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -117,6 +119,9 @@ func (s *store) close() error {
 	s.role.Load().end()
 	s.changing.Unlock()
 	s.cancel()
+	if s.saver != nil {
+		s.saver.close()
+	}
 	s.wg.Wait()
 	s.sessions.end()
 	err := s.engine.Close()
@@ -190,6 +195,10 @@ func (s *store) online() bool {
 func (s *store) replication() embedded.Replication {
 	var r embedded.Replication
 	r.Replid, r.Offset = s.log.Position()
+	r.SyncFull, r.SyncPartialOK, r.SyncPartialErr = s.primary.Syncs()
+	if former := s.log.Standing().Former; len(former) > 0 {
+		r.Replid2, r.SecondOffset = former[0].Replid, former[0].UpTo+1
+	}
 	for _, info := range s.primary.Replicas() {
 		r.Replicas = append(r.Replicas, embedded.ReplicaLink{
 			Addr: info.Addr, State: info.State.String(), Offset: info.Acked, Lag: time.Since(info.LastAck),

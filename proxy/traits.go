@@ -151,7 +151,7 @@ func traitsOf(s *command.Spec) trait {
 		return traitNoTx
 	case "client|reply", "client|tracking", "client|caching":
 		return traitNoTx
-	case "wait", "waitaof":
+	case "wait", "waitaof", "save":
 		return traitBlocking | traitNoKeys
 	}
 	if s.Is(command.FlagBlocking) {

@@ -88,9 +88,11 @@ type Options struct {
 	Enroller Enroller // nil: nodes can't join here
 	// Connect opens a stream to a database's gateway on this node, as a client of its would; nil: there is none.
 	Connect func(ctx context.Context, org, db string) (net.Conn, error)
-	Version string // of respmesh
-	Node    string // the node's name
-	Log     *slog.Logger
+	// CheckRules says what is wrong with a user's ACL rules; nil: only their form is checked.
+	CheckRules func(rules string) error
+	Version    string // of respmesh
+	Node       string // the node's name
+	Log        *slog.Logger
 }
 
 // Bounds.

@@ -64,6 +64,11 @@ func putUser(c *call) (any, error) {
 	if err := checkRules(in.Rules); err != nil {
 		return nil, err
 	}
+	if check := c.s.opt.CheckRules; check != nil {
+		if err := check(in.Rules); err != nil {
+			return nil, failf(CodeInvalid, "%v; nothing was changed", err)
+		}
+	}
 	generated, hash := newSecret()
 	if in.Password != "" {
 		generated, hash = "", hashSecret(in.Password)

@@ -42,10 +42,15 @@ func (s *session) sync(ctx context.Context, args [][]byte, wg *sync.WaitGroup) e
 	cur, ok := log.subscribe(replid, offset, s.p.opt.MaxUnsent, s.cancel)
 	s.touch()
 	if ok {
+		s.p.continued.Add(1)
 		s.acked.Store(offset)
 		s.cur.Store(cur)
 		s.state.Store(int32(Streaming))
 	} else {
+		s.p.full.Add(1)
+		if replid != "?" {
+			s.p.refused.Add(1)
+		}
 		s.state.Store(int32(Snapshotting))
 	}
 	s.p.add(s)

@@ -42,6 +42,9 @@ type Primary struct {
 	opt       PrimaryOptions
 	lastPing  atomic.Int64  // Unix nanoseconds
 	askedAt   atomic.Int64  // offset after the last GETACK
+	full      atomic.Int64  // how often a replica was given all data,
+	continued atomic.Int64  // or could go on,
+	refused   atomic.Int64  // or couldn't although it asked to
 	snapshots chan struct{} // a place for who makes a snapshot: one at a time
 
 	mu       sync.Mutex
@@ -98,6 +101,12 @@ func (p *Primary) Replicas() []ReplicaInfo {
 		out = append(out, s.info())
 	}
 	return out
+}
+
+// Syncs counts, since the start, how often a replica was given all data, could go on where it was, and couldn't
+// although it asked for that.
+func (p *Primary) Syncs() (full, continued, refused int64) {
+	return p.full.Load(), p.continued.Load(), p.refused.Load()
 }
 
 // Acked returns how many replicas have said that they applied offset.

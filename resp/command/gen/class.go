@@ -20,7 +20,7 @@ var classes = map[string]string{
 
 	// About the server that answers; the primary's answer is the one that is the same everywhere.
 	"config|get": "PrimaryOnly", "lastsave": "PrimaryOnly", "slowlog|": "PrimaryOnly", "latency|": "PrimaryOnly",
-	"memory|purge": "PrimaryOnly",
+	"memory|purge": "PrimaryOnly", "save": "PrimaryOnly", "bgsave": "PrimaryOnly", "bgrewriteaof": "PrimaryOnly",
 
 	// About the server that answers, and any will do.
 	"info": "Read", "role": "Read", "time": "Read", "lolwut": "Read", "pubsub|": "Read",
@@ -35,10 +35,10 @@ var classes = map[string]string{
 	"unsubscribe": "Pinned", "punsubscribe": "Pinned", "sunsubscribe": "Pinned", "monitor": "Pinned",
 
 	// The server under the store, replication, users, other servers.
-	"acl|": "Refused", "asking": "Refused", "bgrewriteaof": "Refused", "bgsave": "Refused", "cluster|": "Refused",
+	"acl|": "Refused", "asking": "Refused", "cluster|": "Refused",
 	"config|": "Refused", "debug": "Refused", "failover": "Refused", "migrate": "Refused", "module|": "Refused",
 	"pfdebug": "Refused", "pfselftest": "Refused", "psync": "Refused", "replconf": "Refused", "replicaof": "Refused",
-	"restore-asking": "Refused", "save": "Refused", "script|debug": "Refused", "shutdown": "Refused",
+	"restore-asking": "Refused", "script|debug": "Refused", "shutdown": "Refused",
 	"slaveof": "Refused", "sync": "Refused",
 }
 
