@@ -138,6 +138,8 @@ func TestView(t *testing.T) {
 		{"primary unreachable", map[string]time.Duration{"c": ms(200)}, nil, "", false, "c"},
 		{"within the band the old one stays", map[string]time.Duration{"a": ms(50), "c": ms(11), "d": ms(10)}, nil, "c", false, "cd"},
 		{"beyond the band it doesn't", map[string]time.Duration{"a": ms(50), "c": ms(13), "d": ms(10)}, nil, "c", false, "dc"},
+		{"about as far as the primary: none comes", map[string]time.Duration{"a": ms(20), "c": ms(20), "d": ms(20) - 100*time.Microsecond}, nil, "", false, ""},
+		{"about as far as the primary: the old one stays", map[string]time.Duration{"a": ms(20), "c": ms(20) + 100*time.Microsecond}, nil, "c", false, "c"},
 		{"too old", map[string]time.Duration{"a": ms(50), "c": ms(20), "d": ms(10)}, func(in *viewInput) {
 			in.topology.Settings.MaxLag = time.Second
 			in.now = now.Add(2 * time.Second)

@@ -135,10 +135,20 @@ func (v *view) candidate(in viewInput, m Member) (candidate, bool) {
 		return candidate{}, false
 	}
 	rtt, ok := in.rtt(m.Node)
-	if !ok || v.settings.Near > 0 && rtt > v.settings.Near || v.primaryReachable && rtt >= v.primaryRTT {
+	if !ok || v.settings.Near > 0 && rtt > v.settings.Near || v.primaryReachable && !v.nearer(in.previous, m.Node, rtt) {
 		return candidate{}, false
 	}
 	return candidate{node: m.Node, rtt: rtt, remote: r}, true
+}
+
+// nearer tells whether a replica is nearer than the primary. One that is about as far, such as another node of the primary's
+// region, would come and go with each measurement: who comes has to be nearer by a margin, who leaves further by one.
+func (v *view) nearer(previous *view, node string, rtt time.Duration) bool {
+	margin := max(500*time.Microsecond, v.primaryRTT/20)
+	if previous != nil && slices.ContainsFunc(previous.reads, func(c candidate) bool { return c.node == node }) {
+		margin = -margin
+	}
+	return rtt+margin < v.primaryRTT
 }
 
 // keepFirst is the hysteresis: who served the reads until now stays, unless another is nearer by more than the band.
