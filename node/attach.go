@@ -34,8 +34,7 @@ func (h *heldCopy) leadOutside(ctx context.Context, conf netconf.Database, term 
 		}
 	}
 	o.lead()
-	h.term.Store(term)
-	h.leads.Store(true)
+	h.turn(term, true)
 	return nil
 }
 
@@ -77,11 +76,14 @@ func (h *heldCopy) embed(ctx context.Context, conf netconf.Database) (*store, er
 			return nil, err
 		}
 	}
-	return s, h.exchangeBack(ctx, s, o)
+	if o == nil {
+		return s, h.exchangeBack(ctx, s, nil, nil)
+	}
+	return s, h.exchangeBack(ctx, s, o, o.close)
 }
 
-// exchangeBack puts an embedded store in the place of the server, if there is one. Called with changing held.
-func (h *heldCopy) exchangeBack(ctx context.Context, s *store, o *outside) error {
+// exchangeBack puts an embedded store in the place of the server, if there is one, which end ends. Called with changing held.
+func (h *heldCopy) exchangeBack(ctx context.Context, s *store, o *outside, end func() error) error {
 	h.store.Store(s)
 	h.outside.Store(nil)
 	if o != nil {
@@ -89,7 +91,7 @@ func (h *heldCopy) exchangeBack(ctx context.Context, s *store, o *outside) error
 	}
 	err := h.show(ctx, s)
 	if o != nil {
-		h.retire(o.close)
+		h.retire(end)
 	}
 	return err
 }
@@ -145,6 +147,7 @@ func (h *heldCopy) reattach(conf netconf.Database) {
 func (h *heldCopy) connect(ctx context.Context, e netconf.Engine) (_ *outside, err error) {
 	o := &outside{conf: e}
 	o.fenced.Store(true)
+	o.feeding, o.cutReplicas = context.WithCancel(h.ctx)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, o.close())

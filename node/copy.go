@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"respmesh/netconf"
+	"respmesh/netconf/api"
 	"respmesh/proxy"
 	"respmesh/resp/frame"
 	"respmesh/store/embedded"
@@ -34,18 +35,21 @@ type heldCopy struct {
 	wg       sync.WaitGroup
 	leaving  sync.WaitGroup // stores that were left
 
-	changing sync.Mutex // held to change what follows
-	store    atomic.Pointer[store]
-	outside  atomic.Pointer[outside]
-	leads    atomic.Bool            // as the election says
-	term     atomic.Int64           // in which it does, if the store doesn't know
-	trouble  atomic.Pointer[string] // why the engine can't be used
+	changing  sync.Mutex // held to change what follows
+	store     atomic.Pointer[store]
+	outside   atomic.Pointer[outside]
+	leads     atomic.Bool            // as the election says
+	term      atomic.Int64           // in which it does, if the store doesn't know
+	trouble   atomic.Pointer[string] // why the engine can't be used
+	moving    atomic.Pointer[api.Moving]
+	unsettled atomic.Bool   // a move has ended of which it isn't known whether it was made
+	turned    chan struct{} // has room for one: leads has changed
 }
 
 // openCopy makes the copy what its record says. Who leads is decided from start on.
 func (db *database) openCopy(ctx context.Context, t *netconf.Topology, conf netconf.Database) (*heldCopy, error) {
 	n := db.node
-	h := &heldCopy{db: db, stir: make(chan struct{}, 1), log: n.log.With("database", conf.Org+"/"+conf.Name)}
+	h := &heldCopy{db: db, stir: make(chan struct{}, 1), turned: make(chan struct{}, 1), log: n.log.With("database", conf.Org+"/"+conf.Name)}
 	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if conf.Engine.Kind == netconf.EngineCluster {
 		return h, nil
@@ -80,6 +84,9 @@ func (h *heldCopy) start(conf netconf.Database) {
 		return
 	}
 	h.wg.Go(func() { h.election.run(h.ctx, h.db.node.source, h.stir) })
+	if h.db.node.session != nil && h.candidate(conf) {
+		h.wg.Go(h.moves)
+	}
 }
 
 // candidate tells whether this node may lead.
@@ -184,6 +191,9 @@ func (h *heldCopy) lead(ctx context.Context, term int64) error {
 	defer h.changing.Unlock()
 	defer h.db.gateway.Refresh()
 	conf := h.conf()
+	if h.unsettled.Swap(false) {
+		h.settle(conf)
+	}
 	if !conf.Engine.Embedded() {
 		return h.note(h.leadOutside(ctx, conf, term))
 	}
@@ -192,8 +202,7 @@ func (h *heldCopy) lead(ctx context.Context, term int64) error {
 		err = s.lead(ctx, term)
 	}
 	if err == nil {
-		h.term.Store(term)
-		h.leads.Store(true)
+		h.turn(term, true)
 	}
 	return h.note(err)
 }
@@ -207,7 +216,7 @@ func (h *heldCopy) follow(ctx context.Context, node string, term int64) error {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	defer h.db.gateway.Refresh()
-	h.leads.Store(false)
+	h.turn(0, false)
 	conf := h.conf()
 	s, err := h.embed(ctx, conf)
 	if err != nil {
@@ -218,6 +227,18 @@ func (h *heldCopy) follow(ctx context.Context, node string, term int64) error {
 		s.kick() // it is told the term when it connects
 	}
 	return h.note(err)
+}
+
+// turn notes whether the node leads.
+func (h *heldCopy) turn(term int64, leads bool) {
+	if leads {
+		h.term.Store(term)
+	}
+	h.leads.Store(leads)
+	select {
+	case h.turned <- struct{}{}:
+	default:
+	}
 }
 
 // stragglers are the embedded store's: a server elsewhere has none.
@@ -236,7 +257,7 @@ func (h *heldCopy) exclude(away []netip.Addr) {
 
 // fence refuses writes from now on.
 func (h *heldCopy) fence() {
-	h.leads.Store(false)
+	h.turn(0, false)
 	if o := h.outside.Load(); o != nil {
 		o.fence()
 	}

@@ -26,6 +26,7 @@ func (s *store) release() { s.held.Store(false) }
 func (s *store) leave() {
 	s.gone.Store(true)
 	s.fence()
+	s.cutReplicas()
 }
 
 // appendGone answers commands that weren't executed since the data have moved.

@@ -101,8 +101,8 @@ func (db *database) status(ctx context.Context) api.NodeDatabaseStatus {
 	s.Replid, s.Offset, s.Term = st.Replid, st.Offset, st.Term
 	s.Keys, s.Memory = int64(info.Keys), info.Memory
 	state := store.State()
-	if state.Primary {
-		s.Role, s.State, s.Error = api.RolePrimary, api.StateReady, ""
+	if state.Primary || store.held.Load() {
+		s.Role, s.State, s.Error, s.Moving = api.RolePrimary, api.StateReady, "", h.moving.Load()
 		return s
 	}
 	s.Role = api.RoleReplica
@@ -127,6 +127,7 @@ func (h *heldCopy) outsideStatus(ctx context.Context, o *outside, s *api.NodeDat
 	}
 	s.Role, s.State, s.Error, s.Term = api.RolePrimary, api.StateReady, "", h.term.Load()
 	s.Replid, s.Offset = o.Position()
+	s.Moving = h.moving.Load()
 	ctx, cancel := context.WithTimeout(ctx, usageTimeout)
 	defer cancel()
 	u, err := o.usage(ctx)

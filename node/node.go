@@ -343,6 +343,9 @@ func (n *Node) replicate(ctx context.Context, org, name string, conn net.Conn, r
 		}
 		if s := db.copy(); s != nil {
 			s.include(conn.RemoteAddr())
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(s.feeding, cancel)()
 			return s.primary.ServeConn(ctx, conn, r)
 		}
 	}

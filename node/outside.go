@@ -34,6 +34,9 @@ type outside struct {
 	gone   atomic.Bool  // the data have moved
 
 	sessions sessions
+
+	feeding     context.Context // of replicas in other nodes; ends when the data have moved
+	cutReplicas context.CancelFunc
 }
 
 // NewConn implements proxy.Store.
@@ -97,6 +100,9 @@ func (o *outside) replicate(ctx context.Context, conn net.Conn, r *frame.Reader)
 	if o.many != nil {
 		return fmt.Errorf("a cluster isn't followed")
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(o.feeding, cancel)()
 	return o.server.Replicate(ctx, conn, r)
 }
 
@@ -191,6 +197,7 @@ func (o *outside) lead() {
 func (o *outside) leave() {
 	o.fence()
 	o.gone.Store(true)
+	o.cutReplicas()
 }
 
 // fence refuses writes from now on.
@@ -199,6 +206,9 @@ func (o *outside) fence() { o.fenced.Store(true) }
 // close ends the connections, then the server, if it is the node's.
 func (o *outside) close() error {
 	o.sessions.end()
+	if o.cutReplicas != nil {
+		o.cutReplicas()
+	}
 	if o.many != nil {
 		return o.many.Close()
 	}

@@ -89,6 +89,7 @@ func (s *store) lead(ctx context.Context, term int64) error {
 	}
 	s.synced.Store(true)
 	s.role.Store(&role{leads: true, term: term, stop: func() {}})
+	s.release() // a move that was under way has ended: see hold.go
 	s.fenced.Store(false)
 	_, offset := s.log.Position()
 	s.opts.log.Info("this copy is the primary", "term", term, "replid", replid, "offset", offset)

@@ -39,18 +39,20 @@ type store struct {
 	saver   *saver         // nil with aof
 	primary *psync.Primary // serves replicas; a replica's log can feed others too
 
-	role      atomic.Pointer[role]
-	fenced    atomic.Bool  // no client's write is accepted, whatever the role
-	held      atomic.Bool  // as above, for as long as the data move to another engine: see hold.go
-	holds     atomic.Int64 // how often
-	gone      atomic.Bool  // they have moved
-	sessions  sessions
-	wasFenced chan struct{} // has one: the engine is still a primary's
-	quorum    atomic.Pointer[quorum]
-	short     chan struct{} // a write waits for replicas
-	synced    atomic.Bool   // it has had all of a primary's data once, or was the primary
-	opened    time.Time
-	loaded    bool // data were found on disk
+	role        atomic.Pointer[role]
+	fenced      atomic.Bool  // no client's write is accepted, whatever the role
+	held        atomic.Bool  // as above, for as long as the data move to another engine: see hold.go
+	holds       atomic.Int64 // how often
+	gone        atomic.Bool  // they have moved
+	sessions    sessions
+	feeding     context.Context // of replicas in other nodes; ends when the data have moved
+	cutReplicas context.CancelFunc
+	wasFenced   chan struct{} // has one: the engine is still a primary's
+	quorum      atomic.Pointer[quorum]
+	short       chan struct{} // a write waits for replicas
+	synced      atomic.Bool   // it has had all of a primary's data once, or was the primary
+	opened      time.Time
+	loaded      bool // data were found on disk
 
 	ctx      context.Context // ends with close
 	cancel   context.CancelFunc
@@ -97,6 +99,7 @@ func openStore(ctx context.Context, o storeOptions) (*store, error) {
 	}
 	s.engine = embedded.New(engine)
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	s.feeding, s.cutReplicas = context.WithCancel(s.ctx)
 	if s.aof != nil {
 		if err := s.load(); err != nil {
 			s.cancel()

@@ -60,6 +60,10 @@ func describe(s api.DatabaseStatus) [][2]string {
 		eviction = "on: a full database evicts keys, at random those with a TTL, then any"
 	}
 	engine := netconf.Engine{Kind: d.Engine.Kind, URL: d.Engine.URL}
+	where := engine.String()
+	if d.Pending != nil {
+		where += ", to be moved to " + netconf.Engine{Kind: d.Pending.Kind, URL: d.Pending.URL}.String() + moveState(s)
+	}
 	near, behind := "the node's default", "no bound"
 	if d.Near > 0 {
 		near = d.Near.String()
@@ -79,7 +83,7 @@ func describe(s api.DatabaseStatus) [][2]string {
 	return [][2]string{
 		{"ID", d.ID}, {"Name", d.Name}, {"Org", d.Org}, {"Plan", d.Plan},
 		{"Primary Region", d.Primary}, {"Read Regions", strings.Join(d.ReadRegions, ", ")}, {"Private URL", d.URL},
-		{"Address", d.Address}, {"Primary Node", primary}, {"Engine", engine.String()}, {"Memory Limit", limit(d.MaxMemory)},
+		{"Address", d.Address}, {"Primary Node", primary}, {"Engine", where}, {"Memory Limit", limit(d.MaxMemory)},
 		{"Eviction", eviction}, {"Near", near}, {"Max Lag", behind}, {"Min Replicas", strconv.Itoa(d.MinReplicas)},
 		{"Limits", limitsOf(d)},
 	}
@@ -104,6 +108,35 @@ func limitsOf(d api.Database) string {
 		return "none"
 	}
 	return strings.Join(parts, ", ")
+}
+
+// moveState says how far the move to another engine is.
+func moveState(s api.DatabaseStatus) string {
+	m := movingOf(s)
+	switch {
+	case m == nil:
+		return ""
+	case m.Error != "":
+		return "; that failed and is tried again: " + m.Error
+	}
+	return ": " + moveLine(*m)
+}
+
+// movingOf is what the node that leads says of a move.
+func movingOf(s api.DatabaseStatus) *api.Moving {
+	for i := range s.Nodes {
+		if m := s.Nodes[i].Moving; m != nil {
+			return m
+		}
+	}
+	return nil
+}
+
+func moveLine(m api.Moving) string {
+	if m.Left > 0 {
+		return m.Phase + ", " + size(m.Left) + " left"
+	}
+	return m.Phase
 }
 
 func statusRow(n api.NodeDatabaseStatus) []string {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"respmesh/netconf"
 	"respmesh/netconf/api"
 	"respmesh/node"
 )
@@ -56,6 +57,9 @@ func redisUpdate(r *remote) *cobra.Command {
 			if !s.detach {
 				added := slices.DeleteFunc(slices.Clone(changed.ReadRegions), func(region string) bool { return slices.Contains(db.ReadRegions, region) })
 				waited = waitInSync(ctx, c, changed, added, newProgress(cmd.ErrOrStderr()))
+				if changed.Pending != nil && waited == nil {
+					changed, waited = waitMoved(ctx, c, changed, newProgress(cmd.ErrOrStderr()))
+				}
 			}
 			if r.json {
 				err = printJSON(cmd.OutOrStdout(), changed)
@@ -178,7 +182,10 @@ func printUpdated(cmd *cobra.Command, before, after api.Database) error {
 	change("concurrency", orUnlimited(before.Concurrency), orUnlimited(after.Concurrency))
 	change("idle timeout", orNever(before.IdleTimeout), orNever(after.IdleTimeout))
 	change("value limit", limit(before.MaxValue), limit(after.MaxValue))
-	change("engine", strings.TrimSpace(before.Engine.Kind+" "+before.Engine.URL), strings.TrimSpace(after.Engine.Kind+" "+after.Engine.URL))
+	change("engine", engineName(before.Engine), engineName(after.Engine))
+	if after.Pending != nil {
+		change("engine, wanted", engineName(before.Engine), engineName(*after.Pending))
+	}
 	if len(rows) == 0 {
 		_, err := fmt.Fprintf(w, "Database %s of org %s is as you want it already.\n", after.Name, after.Org)
 		return err
@@ -214,3 +221,5 @@ func onOff(b bool) string {
 	}
 	return "off"
 }
+
+func engineName(e api.Engine) string { return netconf.Engine{Kind: e.Kind, URL: e.URL}.String() }

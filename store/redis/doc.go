@@ -39,6 +39,9 @@ var (
 	// ErrNotEmpty is wrapped when a move would overwrite data that it wasn't told to.
 	ErrNotEmpty = errors.New("the target holds data")
 
+	// ErrUncertain is wrapped by MoveOptions.Commit when it isn't known whether the move counts: then nothing is undone.
+	ErrUncertain = errors.New("it isn't known whether the move was made")
+
 	errNotSent = errors.New("not sent")              // no byte was taken by a socket
 	errStalled = errors.New("no answer")             //
 	errLeft    = errors.New("the session has gone")  //

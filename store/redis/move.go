@@ -30,6 +30,8 @@ type Embedded interface {
 	// ServeConn serves a replica: psync.Primary's.
 	ServeConn(ctx context.Context, conn net.Conn, r *frame.Reader) error
 	Position() (replid string, offset int64)
+	// Wait returns nil at once for what was part of the history.
+	Wait(ctx context.Context, replid string, offset int64) error
 }
 
 // Follower is the embedded engine that a database moves to.
@@ -45,7 +47,10 @@ type Follower interface {
 
 // MoveOptions are of both directions.
 type MoveOptions struct {
-	ID           string        // of the database, to know its own traces in a server
+	ID string // of the database, to know its own traces in a server
+	// Commit makes the move count, when the target has all data and before it takes writes. After an error the move is undone,
+	// unless that is ErrUncertain.
+	Commit       func(ctx context.Context) error
 	Overwrite    bool          // the target may hold data, which will be gone
 	SyncTimeout  time.Duration // for the copy of the data; default 1 h
 	FenceTimeout time.Duration // how long writes may be held up; default 5 s
@@ -68,6 +73,9 @@ func (o MoveOptions) withDefaults() MoveOptions {
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
+	if o.Commit == nil {
+		o.Commit = func(context.Context) error { return nil }
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -85,6 +93,10 @@ const (
 // writes any more; after an error the database is where it was, and the server as it was but for what Overwrite allowed.
 func ToServer(ctx context.Context, from Embedded, to *Engine, opt MoveOptions) error {
 	opt = opt.withDefaults()
+	ours, err := leftByUs(ctx, from, to, opt)
+	if err != nil {
+		return fmt.Errorf("check the target: %w", err)
+	}
 	if err := to.Check(ctx); err != nil {
 		return fmt.Errorf("check the target: %w", err)
 	}
@@ -92,21 +104,76 @@ func ToServer(ctx context.Context, from Embedded, to *Engine, opt MoveOptions) e
 	if err != nil {
 		return fmt.Errorf("check the target: %w", err)
 	}
-	if n := in.keys(); n > 0 && !opt.Overwrite {
+	if n := in.keys(); n > 0 && !opt.Overwrite && !ours {
 		return fmt.Errorf("%w: %d keys; empty it, or say that they may be overwritten", ErrNotEmpty, n)
 	}
-	m := &toServer{from: from, to: to, opt: opt, secret: rand.Text()}
+	m := &toServer{from: from, to: to, opt: opt, secret: opt.marker() + rand.Text()}
 	stop, err := m.listen(ctx)
 	if err != nil {
 		return fmt.Errorf("listen for the target: %w", err)
 	}
 	defer stop()
-	if err := m.run(ctx); err != nil {
+	if err := m.run(ctx); errors.Is(err, ErrUncertain) {
+		return err
+	} else if err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
 		return errors.Join(err, m.undo(undo))
 	}
 	return nil
+}
+
+// leftByUs makes a target that an interrupted move of the same database has left as a replica a primary again, empty. It tells
+// whether the data on a primary are what such a move has copied, or what the database has left there, and nobody has written to
+// them since.
+func leftByUs(ctx context.Context, from Embedded, to *Engine, opt MoveOptions) (bool, error) {
+	in, err := to.info(ctx)
+	if err != nil {
+		return false, err
+	}
+	f, err := to.ask(ctx, "CONFIG", "GET", "masterauth")
+	if err != nil {
+		return false, ignoreReply(f, err)
+	}
+	if pair := texts(f); len(pair) != 2 || !strings.HasPrefix(pair[1], opt.marker()) {
+		return false, nil
+	}
+	if in.replica() {
+		for _, c := range [][]string{{"REPLICAOF", "NO", "ONE"}, {"FLUSHALL"}} {
+			if _, err := to.ask(ctx, c...); err != nil {
+				return false, err
+			}
+		}
+		return true, to.probeNow(ctx)
+	}
+	if pair, err := to.config(ctx, "min-replicas-to-write"); err != nil || pair == noWrites {
+		return err == nil, err // FromServer has left it so
+	}
+	upTo := in.int("second_repl_offset") - 1
+	if in.int("master_repl_offset") != upTo {
+		return false, nil
+	}
+	now, cancel := context.WithTimeout(ctx, movePoll)
+	defer cancel()
+	return from.Wait(now, in["master_replid2"], upTo) == nil, nil
+}
+
+// config is the value of one setting.
+func (e *Engine) config(ctx context.Context, name string) (string, error) {
+	f, err := e.ask(ctx, "CONFIG", "GET", name)
+	if pair := texts(f); err == nil && len(pair) == 2 {
+		return pair[1], nil
+	}
+	return "", err
+}
+
+// probeNow learns what the server is.
+func (e *Engine) probeNow(ctx context.Context) error {
+	in, err := e.info(ctx)
+	if err == nil {
+		_, err = e.learn(in)
+	}
+	return err
 }
 
 type toServer struct {
@@ -199,7 +266,9 @@ func (m *toServer) run(ctx context.Context) error {
 	}
 	if f, err := m.to.ask(ctx, "CONFIG", "GET", "masterauth"); err == nil {
 		if pair := texts(f); len(pair) == 2 {
-			m.auth = pair[1]
+			if m.auth = pair[1]; strings.HasPrefix(m.auth, m.opt.marker()) {
+				m.auth = "" // left by a move that was interrupted
+			}
 		}
 	}
 	for _, c := range [][]string{
@@ -226,11 +295,19 @@ func (m *toServer) run(ctx context.Context) error {
 	if err == nil {
 		err = m.promoted(fctx)
 	}
+	if err == nil {
+		err = m.opt.Commit(ctx)
+	}
+	if errors.Is(err, ErrUncertain) {
+		return fmt.Errorf("switch: %w", err)
+	}
 	if err != nil {
 		m.from.Unfence()
 		return fmt.Errorf("switch: %w", err)
 	}
-	if err := m.restore(fctx); err != nil {
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.opt.FenceTimeout)
+	defer cancel()
+	if err := m.restore(rctx); err != nil {
 		m.opt.Log.Warn("target's configuration wasn't put back", "error", err)
 	}
 	return nil
@@ -364,6 +441,12 @@ func FromServer(ctx context.Context, from *Engine, to Follower, fence Fence, opt
 	fctx, cancel := context.WithTimeout(ctx, opt.FenceTimeout)
 	defer cancel()
 	err := takeOver(fctx, from, to, opt)
+	if err == nil {
+		err = opt.Commit(ctx)
+	}
+	if errors.Is(err, ErrUncertain) {
+		return fmt.Errorf("switch: %w", err)
+	}
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), opt.FenceTimeout)
 	defer cancel()
 	if err != nil && fence != nil {
@@ -402,6 +485,10 @@ func takeOver(ctx context.Context, from *Engine, to Follower, opt MoveOptions) e
 	// Should the pause end before all is done, and for who goes on using the server.
 	if _, err := from.ask(ctx, "CONFIG", "SET", "min-replicas-to-write", noWrites); err != nil {
 		opt.Log.Warn("source can't be kept from taking writes of others", "error", err)
+	} else if auth, err := from.config(ctx, "masterauth"); err == nil && auth == "" {
+		if _, err := from.ask(ctx, "CONFIG", "SET", "masterauth", opt.marker()+"left"); err != nil {
+			opt.Log.Warn("source isn't marked as left", "error", err)
+		}
 	}
 	return to.Lead(ctx)
 }

@@ -1,0 +1,110 @@
+package hosts
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMoveBetweenEngines moves a database to a real Redis and back while clients write and read at every node. No command may
+// fail, no connection be lost, no read be older than the client's own write, no write be lost.
+func TestMoveBetweenEngines(t *testing.T) {
+	addr := redisServer(t)
+	m := newMesh(t, "mad")
+	ams, nrt := m.join(t, "ams", "ams-1"), m.join(t, "nrt", "nrt-1")
+	m.cli(t, "orgs", "create", "shop")
+	password := m.create(t, "shop", "cart", "--region", "mad", "--replica-regions", "ams")
+	c := m.dial(t, m.Nodes[0], "shop", "cart", password)
+	for i := range 100 {
+		c.want(t, "OK", "SET", fmt.Sprint("big:", i), string(make([]byte, 100<<10)))
+	}
+	m.awaitUse(t, nrt, ams)
+	load := m.StartLoad(t.Context(), "shop", "cart", password, m.Nodes...)
+	load.wrote(t, 20)
+
+	// A password that is wrong: the database stays, the status says why, and it can be taken back.
+	if _, err := m.CLI(t.Context(), "redis", "update", "cart", "--engine", "redis://:wrong@"+addr); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
+		t.Errorf("a wrong password: %v", err)
+	}
+	if out := m.cli(t, "redis", "status", "cart"); !strings.Contains(out, "embedded, to be moved to redis redis://:xxxxx@"+addr) || strings.Contains(out, "wrong@") {
+		t.Errorf("the status doesn't say what is wanted:\n%s", out)
+	}
+	m.cli(t, "redis", "update", "cart", "--engine", "embedded")
+	load.wrote(t, 20)
+
+	for range 2 {
+		for _, engine := range []string{"redis://:s3cret@" + addr, "embedded"} {
+			began := time.Now()
+			out := m.cli(t, "redis", "update", "cart", "--engine", engine)
+			t.Logf("moved in %v: %s", time.Since(began), out)
+			load.wrote(t, 20)
+			m.awaitUse(t, ams, ams)
+			c.want(t, "100", bigs()...)
+		}
+	}
+	r := load.Stop()
+	t.Logf("the slowest write with its read took %v", r.Slowest)
+	for node, n := range r.Writes {
+		c.want(t, fmt.Sprint(n), "GET", "load:"+node)
+	}
+	clean(t, r)
+	if got := redisCLI(t, addr, "SET", "k", "v"); !strings.Contains(got, "NOREPLICAS") {
+		t.Errorf("the server that was left still takes writes: %s", got)
+	}
+}
+
+func bigs() []string {
+	args := []string{"EXISTS"}
+	for i := range 100 {
+		args = append(args, fmt.Sprint("big:", i))
+	}
+	return args
+}
+
+// redisServer runs a Redis of somebody else's: with a password, on a port.
+func redisServer(t *testing.T) (addr string) {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip("redis-server isn't installed")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr = l.Addr().String()
+	_, port, _ := net.SplitHostPort(addr)
+	l.Close()
+	cmd := exec.Command(path, "--port", port, "--requirepass", "s3cret", "--save", "", "--dir", t.TempDir(), "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	eventually(t, slower(10*time.Second), func() error {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
+	return addr
+}
+
+func redisCLI(t *testing.T, addr string, args ...string) string {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(addr)
+	cmd := exec.CommandContext(t.Context(), "redis-cli", append([]string{"-p", port}, args...)...)
+	cmd.Env = append(os.Environ(), "REDISCLI_AUTH=s3cret")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("redis-cli: %v: %s", err, out)
+	}
+	return string(out)
+}
