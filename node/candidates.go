@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -16,7 +17,7 @@ import (
 // packet filter keeps to nodes. That works without the control plane.
 //
 //	GET  /databases/{id}/standing   how far the copy is
-//	POST /databases/{id}/hold       the promise not to take over the lead
+//	POST /databases/{id}/hold?term= the promise not to take over the lead, for who has data of that term
 
 // electionPort is where candidates answer each other.
 const electionPort = 7382
@@ -41,8 +42,8 @@ func (c *candidates) standing(ctx context.Context, node, db string) (st standing
 	return st, err
 }
 
-func (c *candidates) hold(ctx context.Context, node, db string) (d time.Duration, err error) {
-	err = c.ask(ctx, http.MethodPost, node, "/databases/"+db+"/hold", &d)
+func (c *candidates) hold(ctx context.Context, node, db string, term int64) (d time.Duration, err error) {
+	err = c.ask(ctx, http.MethodPost, node, "/databases/"+db+"/hold?term="+strconv.FormatInt(term, 10), &d)
 	return d, err
 }
 
@@ -88,14 +89,19 @@ func (n *Node) serveCandidates(ctx context.Context) error {
 		}
 		answer(w, db.elected().copy.standing())
 	}))
-	mux.HandleFunc("POST /databases/{id}/hold", n.forDatabase(func(w http.ResponseWriter, _ *http.Request, db *database) {
+	mux.HandleFunc("POST /databases/{id}/hold", n.forDatabase(func(w http.ResponseWriter, r *http.Request, db *database) {
+		term, err := strconv.ParseInt(r.FormValue("term"), 10, 64)
+		if err != nil {
+			http.Error(w, "term isn't a number", http.StatusBadRequest)
+			return
+		}
 		if db.elected() != nil {
-			if d, ok := db.elected().promise(); ok {
+			if d, ok := db.elected().promise(term); ok {
 				answer(w, d)
 				return
 			}
 		}
-		http.Error(w, "it takes the lead itself", http.StatusConflict)
+		http.Error(w, "it takes the lead itself, or has data of a later term", http.StatusConflict)
 	}))
 	server := &http.Server{
 		Handler: n.nodesOnly(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,

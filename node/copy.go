@@ -64,8 +64,8 @@ func (db *database) openCopy(ctx context.Context, t *netconf.Topology, conf netc
 		ask: func(ctx context.Context, node string) (standing, error) {
 			return n.others.standing(ctx, node, conf.ID)
 		},
-		hold: func(ctx context.Context, node string) (d time.Duration, err error) {
-			return n.others.hold(ctx, node, conf.ID)
+		hold: func(ctx context.Context, node string, term int64) (d time.Duration, err error) {
+			return n.others.hold(ctx, node, conf.ID, term)
 		},
 		drained: func(t *netconf.Topology) bool {
 			if h.stake() == ofLast { // nobody else could take over

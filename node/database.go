@@ -223,13 +223,12 @@ func (db *database) yield(ctx context.Context, h *heldCopy) bool {
 	}
 	wait, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
-	if s.handover(wait) {
+	switch {
+	case !db.awaitSuccessor(wait, s):
+	case s.handover(wait):
 		return true
-	}
-	if !db.node.leaving.Load() { // it was fenced in vain: nobody has everything in time
-		if err := s.lead(ctx, s.role.Load().term); err != nil {
-			db.node.log.Error("can't lead again after a handover that failed", "database", db.conf.Org+"/"+db.conf.Name, "err", err)
-		}
+	case !db.node.leaving.Load(): // it was fenced in vain: nobody has everything in time
+		h.election.leadAgain(ctx)
 	}
 	return false
 }
@@ -243,6 +242,26 @@ func (db *database) othersAlive() bool {
 		}
 	}
 	return false
+}
+
+// awaitSuccessor waits until another node can take the lead: it has the data of this term.
+func (db *database) awaitSuccessor(ctx context.Context, s *store) bool {
+	for {
+		t, _ := db.node.source.Current()
+		for _, other := range t.NodesIn(db.node.opts.Region) {
+			if other.Name == db.node.opts.Name || other.Draining {
+				continue
+			}
+			if its, err := db.node.others.standing(ctx, other.Name, db.conf.ID); err == nil && its.Term == s.standing().Term {
+				return true
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(lookAgain):
+		}
+	}
 }
 
 // close ends the gateway, then the store.

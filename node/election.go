@@ -19,9 +19,11 @@ import (
 //   - With control out of reach at that moment it goes on if it is the only node of the region, since nobody else could
 //     take over; or as long as all other nodes of the region promise not to take over (hold).
 //   - Everybody else follows the node that holds it, or held it last.
-//   - When nobody holds it, the node that held it last takes it at once. Another one may if it was in the stream of the
-//     last term, and no other such node that can be asked has more of it. Of data that are on a server elsewhere, any node
-//     has all; of those on a server that the node runs itself, no other has any.
+//   - When nobody holds it, the node that held it last takes it at once, unless another one still has what it has lost.
+//   - Another one may if it was in the stream of the last term, and no other such node that can be asked has more of it.
+//     Where writes wait for replicas, so many must have said what they have that all that was acknowledged is among it.
+//   - Of data that are on a server elsewhere, any node has all; of those on a server that the node runs itself, no other has
+//     any.
 //
 // A node that finds itself replaced becomes a replica: what it had written beyond its successor's history is counted and
 // logged by the store, and never merged.
@@ -100,8 +102,8 @@ type election struct {
 	copy   electable
 	// ask gives the standing of the copy on another node.
 	ask func(ctx context.Context, node string) (standing, error)
-	// hold asks another node for the promise not to take over.
-	hold func(ctx context.Context, node string) (time.Duration, error)
+	// hold asks another node for the promise not to take over, on behalf of data of a term.
+	hold func(ctx context.Context, node string, term int64) (time.Duration, error)
 	// drained tells that this node takes no lease, since it is ending or another one is to have it.
 	drained func(t *netconf.Topology) bool
 	log     *slog.Logger
@@ -218,21 +220,20 @@ func (e *election) leaveBehind(ctx context.Context, away []netip.Addr) time.Dura
 		return claimAgain
 	}
 	e.log.Info("goes on without candidates that left the stream", "candidates", away, "term", c.term)
-	again := e.lead(ctx, c)
-	e.copy.exclude(away)
-	return again
+	e.copy.exclude(away) // before the copy knows the term: who is told it isn't excluded any more
+	return e.lead(ctx, c)
 }
 
 // promises asks all other nodes of the region not to take over. Where there is none, nobody can.
 func (e *election) promises(ctx context.Context, t *netconf.Topology) time.Time {
-	until := time.Now().Add(holdFor)
+	until, term := time.Now().Add(holdFor), e.copy.standing().Term
 	for _, other := range t.NodesIn(e.region) {
 		if other.Name == e.self {
 			continue
 		}
 		asked := time.Now()
 		ask, cancel := context.WithTimeout(ctx, askTimeout)
-		d, err := e.hold(ask, other.Name)
+		d, err := e.hold(ask, other.Name, term)
 		cancel()
 		if err != nil {
 			e.log.Warn("control is out of reach, and another candidate doesn't promise to hold still", "candidate", other.Name, "err", err)
@@ -245,11 +246,13 @@ func (e *election) promises(ctx context.Context, t *netconf.Topology) time.Time 
 	return until
 }
 
-// promise is the other side of promises: unless this node leads or is about to, it claims nothing for some time.
-func (e *election) promise() (time.Duration, bool) {
+// promise is the other side of promises: unless this node leads or is about to, it claims nothing for some time. It refuses
+// who has only an earlier term's data than there are here: that one doesn't know of the primary there was meanwhile.
+func (e *election) promise(term int64) (time.Duration, bool) {
+	own := e.copy.standing().Term
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.claiming {
+	if e.claiming || own > term {
 		return 0, false
 	}
 	e.promised = time.Now().Add(holdFor)
@@ -267,8 +270,8 @@ func (e *election) candidate(ctx context.Context, t *netconf.Topology, record ne
 		}
 		return claimAgain
 	}
-	if record.Node != e.self && !e.eligible(ctx, t, record) {
-		if record.Node != "" {
+	if !e.eligible(ctx, t, record) {
+		if record.Node != "" && record.Node != e.self {
 			e.follow(ctx, record) // it may come back
 		}
 		return claimAgain
@@ -311,21 +314,35 @@ func (e *election) eligible(ctx context.Context, t *netconf.Topology, record net
 	case ofAll:
 		return true
 	case ofLast:
-		return record.Node == ""
+		return record.Node == "" || record.Node == e.self
 	}
 	own := e.copy.standing()
+	if record.Node == e.self {
+		return !e.lacks(ctx, t, record, own)
+	}
 	if record.Node != "" && own.Term != record.Term {
 		return false // it hasn't all that was acknowledged in the last term
+	}
+	db, _ := t.DatabaseByID(e.db)
+	safe, candidates, silent := db.MinReplicas, 1, 0
+	if record.Node == "" {
+		safe = 0
 	}
 	late := time.Since(e.vacant) > tieBreak
 	for _, other := range t.NodesIn(e.region) {
 		_, alive := t.Live.Nodes[other.Name]
-		if other.Name == e.self || other.Draining || !alive {
+		if other.Name == e.self || safe == 0 && (other.Draining || !alive) {
 			continue
 		}
-		ask, cancel := context.WithTimeout(ctx, askTimeout)
-		its, err := e.ask(ask, other.Name)
-		cancel()
+		its, err := e.askOf(ctx, other.Name)
+		if other.Name != record.Node {
+			candidates++
+		} else if err == nil {
+			safe = 0 // it has all
+		}
+		if err != nil && other.Name != record.Node {
+			silent++
+		}
 		switch {
 		case err != nil || its.Term < own.Term:
 		case its.Term > own.Term, its.Replid == own.Replid && its.Offset > own.Offset:
@@ -336,7 +353,37 @@ func (e *election) eligible(ctx context.Context, t *netconf.Topology, record net
 			return false
 		}
 	}
+	if safe > 0 && silent >= min(safe, candidates) {
+		e.log.Warn("can't take the lead: other candidates don't say what they have, and may have acknowledged writes that aren't here", "silent", silent)
+		return false
+	}
 	return true
+}
+
+// lacks tells whether another node that can take the lead has what this one, the last to lead, has lost since: its disk, or
+// the end of it in a power cut.
+func (e *election) lacks(ctx context.Context, t *netconf.Topology, record netconf.Primary, own standing) bool {
+	db, _ := t.DatabaseByID(e.db)
+	for _, other := range t.NodesIn(e.region) {
+		if _, alive := t.Live.Nodes[other.Name]; other.Name == e.self || other.Draining || !alive {
+			continue
+		}
+		its, err := e.askOf(ctx, other.Name)
+		if err != nil || its.Term != record.Term {
+			continue
+		}
+		if own.Term < its.Term || db.MinReplicas > 0 && its.Replid == own.Replid && its.Offset > own.Offset {
+			e.log.Warn("leaves the lead to a copy that has what is lost here", "candidate", other.Name, "offset", its.Offset, "own", own.Offset)
+			return true
+		}
+	}
+	return false
+}
+
+func (e *election) askOf(ctx context.Context, node string) (standing, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return e.ask(ctx, node)
 }
 
 // lead makes the copy lead. From before it does, the guard watches the end of the lease.
@@ -352,6 +399,7 @@ func (e *election) lead(ctx context.Context, c claim) time.Duration {
 		if ctx.Err() == nil {
 			e.log.Error("can't lead", "term", c.term, "err", err)
 		}
+		e.resign() // step claims and tries again
 		return retryRole
 	}
 	if e.current().term == 0 {
@@ -362,6 +410,13 @@ func (e *election) lead(ctx context.Context, c claim) time.Duration {
 		return 0
 	}
 	return max(time.Until(c.until())-askBefore, time.Millisecond)
+}
+
+// leadAgain has the copy lead after it was fenced in vain, if it still may.
+func (e *election) leadAgain(ctx context.Context) {
+	if c := e.current(); c.leased() {
+		e.lead(ctx, c)
+	}
 }
 
 func (e *election) follow(ctx context.Context, record netconf.Primary) time.Duration {

@@ -102,9 +102,11 @@ type seat struct {
 
 	mu       sync.Mutex
 	deadline time.Time
+	claimed  bool // by the process that runs; guarded by the control's mu
 	leads    bool
 	follows  string
-	behind   bool // never gets the leader's data
+	behind   bool              // never gets the leader's data
+	snapshot *netconf.Topology // what it knows while control is down; nil: what it last heard
 	at       standing
 	whose    stake
 
@@ -117,6 +119,9 @@ func (s *seat) reaches() bool { return !s.down && !s.cut[s.name] }
 func (s *seat) Current() (*netconf.Topology, <-chan struct{}) {
 	s.fakeControl.mu.Lock()
 	defer s.fakeControl.mu.Unlock()
+	if s.down && s.snapshot != nil {
+		return s.snapshot, s.changed
+	}
 	return s.topo, s.changed
 }
 
@@ -134,7 +139,7 @@ func (s *seat) Claim(_ context.Context, _ string, seen netconf.Primary) (claim, 
 	s.record = netconf.Primary{Node: s.name, Term: s.record.Term + 1, Held: true}
 	term := s.record.Term
 	s.ends = time.Now().Add(leaseTTL)
-	s.deadline = s.ends
+	s.deadline, s.claimed = s.ends, true
 	s.publish()
 	return claim{term: term, until: func() time.Time {
 		s.fakeControl.mu.Lock()
@@ -162,7 +167,7 @@ func (s *seat) renew(ctx context.Context) {
 		case <-time.After(leaseTTL / 3):
 		}
 		s.fakeControl.mu.Lock()
-		if s.reaches() && s.record.Held && s.record.Node == s.name {
+		if s.reaches() && s.claimed && s.record.Held && s.record.Node == s.name {
 			s.ends = time.Now().Add(leaseTTL)
 			s.deadline = s.ends
 		}
@@ -264,14 +269,14 @@ func (r *region) start(s *seat) {
 			}
 			return o.standing(), nil
 		},
-		hold: func(_ context.Context, node string) (time.Duration, error) {
+		hold: func(_ context.Context, node string, term int64) (time.Duration, error) {
 			if r.isDead(node) {
 				return 0, errors.New("no answer")
 			}
 			r.fakeControl.mu.Lock()
 			other := r.seat(node).e
 			r.fakeControl.mu.Unlock()
-			d, ok := other.promise()
+			d, ok := other.promise(term)
 			if !ok {
 				return 0, errors.New("refused")
 			}
@@ -279,7 +284,7 @@ func (r *region) start(s *seat) {
 		},
 	}
 	s.fakeControl.mu.Lock()
-	s.e = e
+	s.e, s.claimed = e, false
 	s.fakeControl.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -311,6 +316,12 @@ func (r *region) kill(name string) {
 	delete(r.alive, name)
 	r.publish()
 	r.fakeControl.mu.Unlock()
+}
+
+func (r *region) topology() *netconf.Topology {
+	r.fakeControl.mu.Lock()
+	defer r.fakeControl.mu.Unlock()
+	return r.topo.WithLive(netconf.Live{Primaries: map[string]netconf.Primary{r.db: {Node: r.record.Node, Term: r.record.Term}}})
 }
 
 // leader advances time until one node leads, and checks all the time that no two do.
@@ -449,5 +460,83 @@ func TestElectionAloneWithoutControl(t *testing.T) {
 		r.start(r.seat("mad-1"))
 		r.leader(3 * time.Second)
 		r.stays("mad-1", time.Minute)
+	})
+}
+
+// TestElectionTheFormerPrimaryDoesntLeadByAnOldSnapshot: it was away while another node led, and knows nothing of it.
+func TestElectionTheFormerPrimaryDoesntLeadByAnOldSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, "mad-1", "mad-2")
+		r.leader(time.Second)
+		old := r.topology()
+		r.kill("mad-1")
+		if l := r.leader(5 * time.Second); l != "mad-2" {
+			t.Fatalf("%s leads", l)
+		}
+		r.fakeControl.mu.Lock()
+		r.down = true
+		r.fakeControl.mu.Unlock()
+		time.Sleep(10 * time.Second) // mad-2 is fenced: mad-1 promises nothing
+		mad1 := r.seat("mad-1")
+		mad1.snapshot = old
+		r.setDead("mad-1", false)
+		r.start(mad1)
+		r.leader(10 * time.Second)
+		r.stays("mad-2", 30*time.Second)
+	})
+}
+
+// TestElectionTheFormerPrimaryLostItsDisk: it comes back before its lease is over, with nothing.
+func TestElectionTheFormerPrimaryLostItsDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, "mad-1", "mad-2")
+		r.leader(time.Second)
+		synctest.Wait()
+		mad1 := r.seat("mad-1")
+		mad1.stop()
+		mad1.mu.Lock()
+		mad1.at = standing{Replid: "fresh"}
+		mad1.mu.Unlock()
+		r.start(mad1)
+		if l := r.leader(6 * time.Second); l != "mad-2" {
+			t.Fatalf("%s leads, and has nothing", l)
+		}
+	})
+}
+
+// TestElectionAcknowledgedWritesAreAmongWhatIsKnown: with min-replicas 1 a write may be on the killed primary and on one other
+// node only. As long as that one doesn't say what it has, nobody takes over.
+func TestElectionAcknowledgedWritesAreAmongWhatIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, "mad-1", "mad-2", "mad-3")
+		err := r.registry.Update(func(d *netconf.Draft) error {
+			d.Databases[0].MinReplicas = 1
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.fakeControl.mu.Lock()
+		r.topo, _ = r.registry.Current()
+		r.publish()
+		r.fakeControl.mu.Unlock()
+		r.leader(time.Second)
+		synctest.Wait()
+		r.seat("mad-3").mu.Lock()
+		r.seat("mad-3").at.Offset = 200
+		r.seat("mad-3").mu.Unlock()
+		r.setDead("mad-3", true) // doesn't answer, for a while
+		r.fakeControl.mu.Lock()
+		r.cut["mad-3"] = true
+		r.fakeControl.mu.Unlock()
+		r.kill("mad-1")
+		r.stays("", 20*time.Second)
+		r.setDead("mad-3", false)
+		r.fakeControl.mu.Lock()
+		r.cut["mad-3"] = false
+		r.fakeControl.mu.Unlock()
+		if l := r.leader(5 * time.Second); l != "mad-3" {
+			t.Fatalf("%s leads, though mad-3 has more", l)
+		}
 	})
 }

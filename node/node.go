@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -342,7 +343,6 @@ func (n *Node) replicate(ctx context.Context, org, name string, conn net.Conn, r
 			return o.replicate(ctx, conn, r)
 		}
 		if s := db.copy(); s != nil {
-			s.include(conn.RemoteAddr())
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
 			defer context.AfterFunc(s.feeding, cancel)()
@@ -453,21 +453,26 @@ func (n *Node) givesWay(t *netconf.Topology) bool {
 	return false
 }
 
-// followDraining hands over what this node leads whenever it gives way to others.
+// followDraining hands over what this node leads whenever it gives way to others. What nobody can take yet it tries again.
 func (n *Node) followDraining(ctx context.Context) {
 	gave := false
 	for {
 		t, changed := n.source.Current()
 		gives := n.givesWay(t)
-		if gives && !gave && ctx.Err() == nil {
-			n.log.Info("drained: hands over what it leads")
+		var again <-chan time.Time
+		if gives && ctx.Err() == nil && slices.ContainsFunc(n.all(), func(db *database) bool { return db.copy() != nil && db.copy().leads() }) {
+			if !gave {
+				n.log.Info("drained: hands over what it leads")
+			}
 			n.handOver(ctx)
+			again = time.After(retryRole)
 		}
 		gave = gives
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-again:
 		}
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"respmesh/resp/command"
@@ -17,14 +17,16 @@ const (
 	quorumWait = 2 * time.Second
 	// handoverWait bounds the wait for a candidate to have what was executed before the fence.
 	handoverWait = time.Second
+	// lookAgain is how soon a candidate is asked again what it has.
+	lookAgain = 50 * time.Millisecond
 )
 
 // quorum says which replicas must have a write before it is acknowledged. The nodes of the primary's region come first: one
 // of them will be the primary when this one fails.
 //
 // One of them that has left the stream would hold up all writes. So it is excluded: the election begins a new term first,
-// which it doesn't have, so that it can't become the primary with what it has; when it comes back it counts again before
-// it is told the term.
+// which it doesn't have, so that it can't become the primary with what it has; it counts again from before it is told the
+// term. So writes wait for every candidate that has been told the term, and nobody else can take over.
 type quorum struct {
 	replicas   int
 	candidates map[netip.Addr]bool // the other nodes of the primary's region
@@ -34,9 +36,31 @@ type quorum struct {
 // wanted is how many candidates must have a write.
 func (q *quorum) wanted() int { return min(q.replicas, len(q.candidates)-len(q.excluded)) }
 
+// passes tells the candidates that can become the primary. An excluded one may be in the stream, with the former term.
 func (q *quorum) passes(addr string) bool {
+	at, ok := hostOf(addr)
+	return ok && q.candidates[at] && !q.excluded[at]
+}
+
+func hostOf(addr string) (netip.Addr, bool) {
 	at, err := netip.ParseAddrPort(addr)
-	return err == nil && q.candidates[at.Addr().Unmap()]
+	return at.Addr().Unmap(), err == nil
+}
+
+// once lets each node pass once: of one that came back the former connection may still be there.
+func once(passes func(addr string) bool) func(addr string) bool {
+	var seen []netip.Addr
+	return func(addr string) bool {
+		if passes != nil && !passes(addr) {
+			return false
+		}
+		at, ok := hostOf(addr)
+		if ok && slices.Contains(seen, at) {
+			return false
+		}
+		seen = append(seen, at)
+		return true
+	}
 }
 
 // setQuorum says how many replicas must have a write, and who the candidates are.
@@ -65,14 +89,14 @@ func (s *store) changeQuorum(change func(*quorum)) {
 // them.
 func (s *store) stragglers() []netip.Addr {
 	q := s.quorum.Load()
-	if q.replicas == 0 || !s.leads() || s.primary.Have(-1, nil) < q.replicas || s.primary.Have(-1, q.passes) >= q.wanted() {
+	if q.replicas == 0 || !s.leads() || s.primary.Have(-1, once(nil)) < q.replicas || s.primary.Have(-1, once(q.passes)) >= q.wanted() {
 		return nil
 	}
 	var away []netip.Addr
 	for a := range q.candidates {
 		here := func(addr string) bool {
-			at, err := netip.ParseAddrPort(addr)
-			return err == nil && at.Addr().Unmap() == a
+			at, ok := hostOf(addr)
+			return ok && at == a
 		}
 		if !q.excluded[a] && s.primary.Have(-1, here) == 0 {
 			away = append(away, a)
@@ -91,22 +115,26 @@ func (s *store) exclude(away []netip.Addr) {
 	s.primary.Recount()
 }
 
-// include has writes wait for a candidate again, from before it can become the primary.
-func (s *store) include(conn net.Addr) {
-	at, err := netip.ParseAddrPort(conn.String())
-	if err == nil && s.quorum.Load().excluded[at.Addr().Unmap()] {
-		s.changeQuorum(func(q *quorum) { delete(q.excluded, at.Addr().Unmap()) })
+// include has writes wait for a candidate again, from before it is told the term.
+func (s *store) include(addr string) {
+	at, ok := hostOf(addr)
+	if ok && s.quorum.Load().excluded[at] {
+		s.changeQuorum(func(q *quorum) { delete(q.excluded, at) })
 	}
 }
 
-// haveLocked says whether enough replicas have an offset, or are in the stream if that is negative.
+// haveLocked says whether enough replicas have an offset, or are in the stream if that is negative. A fenced store's successor
+// may be any of the candidates, so then all of them must have it.
 func (s *store) haveLocked(q *quorum, offset int64) bool {
-	return s.primary.HaveLocked(offset, nil) >= q.replicas &&
-		s.primary.HaveLocked(offset, q.passes) >= q.wanted()
+	wanted := q.wanted()
+	if offset >= 0 && s.fenced.Load() {
+		wanted = len(q.candidates) - len(q.excluded)
+	}
+	return s.primary.HaveLocked(offset, once(nil)) >= q.replicas && s.primary.HaveLocked(offset, once(q.passes)) >= wanted
 }
 
 func (s *store) have(q *quorum, offset int64) bool {
-	return s.primary.Have(offset, nil) >= q.replicas && s.primary.Have(offset, q.passes) >= q.wanted()
+	return s.primary.Have(offset, once(nil)) >= q.replicas && s.primary.Have(offset, once(q.passes)) >= q.wanted()
 }
 
 // shortOf has the election look for stragglers.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ type seatOf struct {
 	t    *testing.T
 	o    storeOptions
 	addr string
+	from net.IP // where it dials from; nil: 127.0.0.1
 
 	mu    sync.Mutex
 	store *store
@@ -108,7 +110,7 @@ func (s *seatOf) lead(term int64) {
 func (s *seatOf) follow(p *seatOf) psync.ReplicaState {
 	s.t.Helper()
 	err := s.now().follow(s.t.Context(), func(ctx context.Context) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", p.addr)
+		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: s.from}}).DialContext(ctx, "tcp", p.addr)
 	}, p.addr)
 	if err != nil {
 		s.t.Fatal(err)
@@ -262,7 +264,14 @@ func TestMinReplicas(t *testing.T) {
 	c.follow(a)
 	a.now().setQuorum(1, map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true})
 	a.wants("-NOREPLICAS Not enough good replicas to write.\r\n", "SET k w")
+
+	// Two connections of one node are one replica.
 	a.now().setQuorum(2, map[netip.Addr]bool{netip.MustParseAddr("127.0.0.1"): true})
+	a.wants("-NOREPLICAS Not enough good replicas to write.\r\n", "SET k w")
+	c.close()
+	c.open()
+	c.from = net.IPv4(127, 0, 0, 3)
+	c.follow(a)
 	a.wants("+OK\r\n", "SET k w")
 	a.now().setQuorum(0, nil)
 	b.close()
@@ -285,6 +294,51 @@ func TestFencedWritesAreNotAcknowledged(t *testing.T) {
 	a.now().setQuorum(0, map[netip.Addr]bool{netip.MustParseAddr("127.0.0.1"): true})
 	a.now().fenceDuring(t, func() { a.wants("+OK\r\n", "SET k w") })
 	b.wants("$1\r\nw\r\n", "GET k")
+}
+
+// A candidate that was left behind by a new term doesn't count, also while it is in the stream; once it has been told the term
+// it does.
+func TestCandidateLeftBehind(t *testing.T) {
+	a, b, c := newSeat(t, ""), newSeat(t, ""), newSeat(t, "")
+	second, third := netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3")
+	b.from, c.from = second.AsSlice(), third.AsSlice()
+	a.now().setQuorum(1, map[netip.Addr]bool{second: true, third: true})
+	a.lead(1)
+	b.follow(a)
+	c.follow(a)
+	a.wants("+OK\r\n", "SET k v")
+	a.now().exclude([]netip.Addr{second})
+	a.lead(2)
+	c.close()
+	if got := a.do("SET k w"); !strings.HasPrefix(got, "-") {
+		t.Errorf("acknowledged, and nobody who could lead has it: %q", got)
+	}
+	if got := b.now().standing().Term; got != 1 {
+		t.Errorf("it has term %d without being told", got)
+	}
+	b.now().kick()
+	for b.now().standing().Term != 2 {
+		runtime.Gosched()
+	}
+	a.wants("+OK\r\n", "SET k x")
+	if got, want := b.now().standing(), a.now().standing(); got != want {
+		t.Errorf("%+v, the primary is at %+v", got, want)
+	}
+}
+
+// A fenced primary can't know which of the candidates takes over.
+func TestFencedWriteNeedsAllCandidates(t *testing.T) {
+	a, b := newSeat(t, ""), newSeat(t, "")
+	b.from = net.IPv4(127, 0, 0, 2)
+	a.now().setQuorum(1, map[netip.Addr]bool{netip.MustParseAddr("127.0.0.2"): true, netip.MustParseAddr("127.0.0.3"): true})
+	a.lead(1)
+	b.follow(a)
+	a.wants("+OK\r\n", "SET k v")
+	a.now().fenceDuring(t, func() {
+		if got := a.do("SET k v"); !strings.HasPrefix(got, "-UNKNOWNOUTCOME ") {
+			t.Errorf("got %q", got)
+		}
+	})
 }
 
 // fenceDuring fences the store right after the next write has been executed.

@@ -111,6 +111,7 @@ func openStore(ctx context.Context, o storeOptions) (*store, error) {
 	s.log.Fence()
 	s.primary = psync.NewPrimary(psync.PrimaryOptions{
 		Log: s.log, Source: s.engine, PingEvery: replicaPing, Timeout: replicaTimeout, Logger: o.log,
+		Telling: s.include,
 	})
 	return s, nil
 }

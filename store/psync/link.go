@@ -84,8 +84,12 @@ func (l *link) run(ctx context.Context) error {
 		if now, _ := log.Position(); replid == "" {
 			replid = now
 		}
-		log.shift(replid, log.Standing().Term)
-		l.takeTerm()
+		at := log.Standing()
+		term := at.Term
+		if l.behind = at.Offset < l.goal; !l.behind {
+			term = l.term
+		}
+		log.shift(replid, term)
 		l.wg.Go(func() { l.acker(ctx) })
 	}
 	l.online = true
@@ -176,6 +180,9 @@ func (l *link) line() (string, error) {
 func (l *link) appendPsync(out []byte) []byte {
 	at := l.r.opt.Log.Standing()
 	have, applied := at.Replid, at.Offset
+	if l.r.opt.BeforeAck != nil {
+		l.r.opt.BeforeAck() // what a primary is asked to go on after counts as acknowledged
+	}
 	if l.goOn = l.r.opt.Log.Synced(); !l.goOn {
 		return frame.AppendCommandString(out, "PSYNC", "?", "-1")
 	}

@@ -22,7 +22,9 @@ type PrimaryOptions struct {
 	SpoolMemory int           // bigger snapshots go to a temporary file; default 8 MiB
 	SpoolDir    string        // for that file; default os.TempDir
 	Password    string        // if set, replicas must AUTH
-	Logger      *slog.Logger
+	// Telling is called before a replica is told the term. May be nil.
+	Telling func(addr string)
+	Logger  *slog.Logger
 }
 
 func (o PrimaryOptions) withDefaults() PrimaryOptions {

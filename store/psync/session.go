@@ -187,6 +187,9 @@ func (s *session) replconf(args [][]byte) {
 		return
 	}
 	if len(args) == 3 && strings.EqualFold(string(args[1]), historyOption) {
+		if s.p.opt.Telling != nil {
+			s.p.opt.Telling(s.addr)
+		}
 		s.out = s.p.appendHistory(s.out, string(args[2]))
 		return
 	}
