@@ -242,11 +242,11 @@ func (h *heldCopy) turn(term int64, leads bool) {
 }
 
 // stragglers are the embedded store's: a server elsewhere has none.
-func (h *heldCopy) stragglers() []netip.Addr {
+func (h *heldCopy) stragglers() ([]netip.Addr, time.Duration) {
 	if s := h.store.Load(); s != nil && h.outside.Load() == nil {
 		return s.stragglers()
 	}
-	return nil
+	return nil, 0
 }
 
 func (h *heldCopy) exclude(away []netip.Addr) {

@@ -54,9 +54,9 @@ type electable interface {
 	// fence refuses writes from now on; those on their way get no good answer any more. It doesn't block.
 	fence()
 	standing() standing
-	// stragglers are other candidates that hold up writes since they have left the stream; exclude has writes not wait for
-	// them any more.
-	stragglers() []netip.Addr
+	// stragglers are other candidates that hold up writes since they have left the stream, and after which time there may be
+	// more, if that isn't 0; exclude has writes not wait for them any more.
+	stragglers() ([]netip.Addr, time.Duration)
 	exclude([]netip.Addr)
 	// stake says whose the data are: who may take over.
 	stake() stake
@@ -185,7 +185,11 @@ func (e *election) stay(ctx context.Context, t *netconf.Topology, record netconf
 		return 0, false
 	case left > askBefore:
 		e.extend(time.Time{})
-		if away := e.copy.stragglers(); len(away) > 0 {
+		away, after := e.copy.stragglers()
+		switch {
+		case after > 0:
+			return min(after, left-askBefore), true
+		case len(away) > 0:
 			return e.leaveBehind(ctx, away), true
 		}
 		return left - askBefore, true

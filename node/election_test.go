@@ -155,7 +155,7 @@ func (s *seat) Advance(context.Context, string, claim) (claim, error) {
 	return claim{}, errors.New("not asked for")
 }
 
-func (s *seat) stragglers() []netip.Addr { return nil }
+func (s *seat) stragglers() ([]netip.Addr, time.Duration) { return nil, 0 }
 
 func (s *seat) exclude([]netip.Addr) {}
 

@@ -17,6 +17,8 @@ const (
 	quorumWait = 2 * time.Second
 	// handoverWait bounds the wait for a candidate to have what was executed before the fence.
 	handoverWait = time.Second
+	// straggles is for how long a candidate must be out of the stream before it is left behind: who just reconnects isn't.
+	straggles = 300 * time.Millisecond
 	// lookAgain is how soon a candidate is asked again what it has.
 	lookAgain = 50 * time.Millisecond
 )
@@ -86,23 +88,32 @@ func (s *store) changeQuorum(change func(*quorum)) {
 }
 
 // stragglers are the candidates that hold up writes: they have left the stream, and there are enough replicas without
-// them.
-func (s *store) stragglers() []netip.Addr {
+// them. Some may become so after a while, if that isn't 0.
+func (s *store) stragglers() (away []netip.Addr, after time.Duration) {
 	q := s.quorum.Load()
 	if q.replicas == 0 || !s.leads() || s.primary.Have(-1, once(nil)) < q.replicas || s.primary.Have(-1, once(q.passes)) >= q.wanted() {
-		return nil
+		clear(s.away)
+		return nil, 0
 	}
-	var away []netip.Addr
 	for a := range q.candidates {
 		here := func(addr string) bool {
 			at, ok := hostOf(addr)
 			return ok && at == a
 		}
-		if !q.excluded[a] && s.primary.Have(-1, here) == 0 {
+		if q.excluded[a] || s.primary.Have(-1, here) > 0 {
+			delete(s.away, a)
+			continue
+		}
+		if _, ok := s.away[a]; !ok {
+			s.away[a] = time.Now()
+		}
+		if left := straggles - time.Since(s.away[a]); left > 0 {
+			after = max(after, left)
+		} else {
 			away = append(away, a)
 		}
 	}
-	return away
+	return away, after
 }
 
 // exclude has writes wait for some candidates no more. They can't become the primary: see quorum.
@@ -113,6 +124,15 @@ func (s *store) exclude(away []netip.Addr) {
 		}
 	})
 	s.primary.Recount()
+}
+
+// tellCandidates has those in the stream connect anew, so that they are told the term: without it none of them can take over.
+func (s *store) tellCandidates() {
+	q := s.quorum.Load()
+	s.primary.Drop(func(addr string) bool {
+		at, ok := hostOf(addr)
+		return ok && q.candidates[at]
+	})
 }
 
 // include has writes wait for a candidate again, from before it is told the term.

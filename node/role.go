@@ -68,6 +68,7 @@ func (s *store) lead(ctx context.Context, term int64) error {
 	if old.leads && !s.fenced.Load() {
 		if old.term != term {
 			s.log.SetTerm(term)
+			s.tellCandidates()
 			s.role.Store(&role{leads: true, term: term, stop: func() {}})
 		}
 		return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,8 +50,9 @@ type store struct {
 	cutReplicas context.CancelFunc
 	wasFenced   chan struct{} // has one: the engine is still a primary's
 	quorum      atomic.Pointer[quorum]
-	short       chan struct{} // a write waits for replicas
-	synced      atomic.Bool   // it has had all of a primary's data once, or was the primary
+	short       chan struct{}            // a write waits for replicas
+	away        map[netip.Addr]time.Time // since when candidates hold up writes; the election's
+	synced      atomic.Bool              // it has had all of a primary's data once, or was the primary
 	opened      time.Time
 	loaded      bool // data were found on disk
 
@@ -74,7 +76,7 @@ type storeOptions struct {
 
 // openStore makes the copy, with the data that are on disk. It waits to be told whether to lead or to follow.
 func openStore(ctx context.Context, o storeOptions) (*store, error) {
-	s := &store{opts: o, opened: time.Now(), log: psync.NewLog(backlogSize), short: o.short}
+	s := &store{opts: o, opened: time.Now(), log: psync.NewLog(backlogSize), short: o.short, away: make(map[netip.Addr]time.Time)}
 	if s.short == nil {
 		s.short = make(chan struct{}, 1)
 	}

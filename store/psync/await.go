@@ -48,6 +48,17 @@ func (p *Primary) Recount() {
 	p.changedLocked()
 }
 
+// Drop ends the connections of replicas whose address passes. They come back, and are told what is new.
+func (p *Primary) Drop(passes func(addr string) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sessions {
+		if passes(s.addr) {
+			s.cancel(errTerm)
+		}
+	}
+}
+
 // Changed is closed when a replica comes, goes or acknowledges something.
 func (p *Primary) Changed() <-chan struct{} {
 	p.mu.Lock()

@@ -10,6 +10,7 @@ import (
 var (
 	errOverrun = errors.New("replica is too far behind the stream")
 	errRenamed = errors.New("replication history has changed")
+	errTerm    = errors.New("a new term has begun")
 )
 
 // cursor is a replica's place in the stream. One goroutine reads by it.
