@@ -91,7 +91,7 @@ func (s *store) changeQuorum(change func(*quorum)) {
 // them. Some may become so after a while, if that isn't 0.
 func (s *store) stragglers() (away []netip.Addr, after time.Duration) {
 	q := s.quorum.Load()
-	if q.replicas == 0 || !s.leads() || s.primary.Have(-1, once(nil)) < q.replicas || s.primary.Have(-1, once(q.passes)) >= q.wanted() {
+	if q.replicas == 0 || !s.leads() || s.primary.Have(-1, once(q.passes)) >= q.wanted() {
 		clear(s.away)
 		return nil, 0
 	}
@@ -112,6 +112,9 @@ func (s *store) stragglers() (away []netip.Addr, after time.Duration) {
 		} else {
 			away = append(away, a)
 		}
+	}
+	if s.primary.Have(-1, once(nil)) < q.replicas {
+		return nil, straggles
 	}
 	return away, after
 }
