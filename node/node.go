@@ -234,6 +234,9 @@ func (n *Node) follow(ctx context.Context, changed <-chan struct{}) {
 // apply reconciles the node with a topology: filter first, so that nothing new is open before it is filtered. What fails of
 // one org or database doesn't keep the others from theirs.
 func (n *Node) apply(ctx context.Context, t *netconf.Topology) error {
+	if _, ok := t.Node(n.opts.Name); !ok && t.Revision > 0 {
+		return fmt.Errorf("node %s was removed from the mesh: the others don't let it in any more; stop it, and to enter again give another data directory and --join", n.opts.Name)
+	}
 	rules, addrs, peers := n.wanted(t)
 	if err := n.filter.SetRules(rules); err != nil {
 		return err

@@ -165,6 +165,12 @@ func loadIdentity(dir string) (*identity, error) {
 	return &id, nil
 }
 
+// IsMember tells whether a data directory belongs to a node that has its place in a mesh.
+func IsMember(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, identityName))
+	return err == nil
+}
+
 func (id *identity) save(dir string) error {
 	raw, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {

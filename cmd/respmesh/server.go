@@ -59,7 +59,7 @@ is what its data directory says, and --data is enough.`,
 			if opts.Join != "" {
 				opts.Token = os.Getenv("RESPMESH_TOKEN")
 			}
-			if opts.Join != "" && tokenFile != "" {
+			if opts.Join != "" && tokenFile != "" && !node.IsMember(opts.Data) { // once it is in, the token is used up
 				var err error
 				if opts.Token, err = readSecret(tokenFile); err != nil {
 					return err

@@ -71,7 +71,8 @@ func TestARegionThatIsCutOff(t *testing.T) {
 		c := connect(t, nrt)
 		begin := time.Now()
 		c.want(notExecuted, "SET", key(t, "late"), "x")
-		if took := time.Since(begin); took > slower(100*time.Millisecond) {
+		// It waits a second for a primary that was lost a moment ago: that one may just be starting again.
+		if took := time.Since(begin); took > time.Second+slower(300*time.Millisecond) {
 			t.Errorf("a write is refused only after %v", took)
 		}
 		c.want(notExecuted, "PUBLISH", "c", "x")
