@@ -23,6 +23,8 @@ func (n *Node) serveAPI(server *api.Server) error {
 	if err != nil {
 		return err
 	}
+	peers := server.Handler(api.TrustToken)
+	n.apiFor.Store(&peers)
 	h := api.HTTPServer(server.Handler(api.TrustMesh), n.log)
 	h.BaseContext = func(net.Listener) context.Context { return n.ctx }
 	n.wg.Go(func() {
@@ -35,6 +37,24 @@ func (n *Node) serveAPI(server *api.Server) error {
 		h.Close()
 	})
 	return nil
+}
+
+// peersAPI is the control API for orgs' peers: for each it is at the resolver's address, and asks for a token.
+func (n *Node) peersAPI(ctx context.Context) *http.Server {
+	h := api.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		serve := n.apiFor.Load()
+		if serve == nil {
+			http.Error(w, "the node is starting", http.StatusServiceUnavailable)
+			return
+		}
+		(*serve).ServeHTTP(w, r)
+	}), n.log)
+	h.BaseContext = func(net.Listener) context.Context { return ctx }
+	n.wg.Go(func() {
+		<-ctx.Done()
+		h.Close()
+	})
+	return h
 }
 
 // fleet asks all nodes of the mesh, from this one.

@@ -319,17 +319,6 @@ func (db *database) dialStream(ctx context.Context, node string) (net.Conn, erro
 	return conn, nil
 }
 
-// chargesName is the file of the day's counts, beside the databases' directories.
-const chargesName = "usage.json"
-
-// dataFile is a file beside the databases' directories; "" where nothing is kept.
-func (n *Node) dataFile(name string) string {
-	if n.opts.Data == "" {
-		return ""
-	}
-	return filepath.Join(n.opts.Data, name)
-}
-
 func (db *database) dataDir() string { return filepath.Join(db.node.opts.Data, db.conf.ID) }
 
 // removeData removes what the node kept of a database that it doesn't hold any more.

@@ -25,6 +25,7 @@ type database struct {
 
 	streams    *dialed // from the control API
 	rate, sync rate
+	carrying   carrying // to other regions
 
 	closeOnce sync.Once
 	closeErr  error
@@ -76,7 +77,7 @@ func (n *Node) reconcileDatabases(ctx context.Context, t *netconf.Topology) erro
 			n.charges.forget(db.conf.ID)
 			continue
 		}
-		if err := db.apply(ctx, t, now); err != nil {
+		if err := errors.Join(db.carry(ctx, t, now), db.apply(ctx, t, now)); err != nil {
 			errs = append(errs, fmt.Errorf("database %s/%s: %w", now.Org, now.Name, err))
 		}
 	}
@@ -106,7 +107,7 @@ func (n *Node) startDatabase(ctx context.Context, t *netconf.Topology, conf netc
 	if db.gateway, err = proxy.New(proxy.Options{
 		Org: conf.Org, Database: conf.Name, Node: n.opts.Name, Region: n.opts.Region,
 		Mesh: (*nodeMesh)(n), Source: db.source,
-		Log: n.log, Metrics: n.opts.Metrics, Usage: n.charges.of(conf.ID),
+		Log: n.log, Metrics: n.opts.Metrics, Usage: n.charges.of(conf.ID), Peer: db.peerOf,
 	}); err != nil {
 		return nil, err
 	}
@@ -115,6 +116,10 @@ func (n *Node) startDatabase(ctx context.Context, t *netconf.Topology, conf netc
 	}
 	listeners, err := db.listen()
 	if err != nil {
+		return nil, err
+	}
+	if err := db.carry(ctx, t, conf); err != nil {
+		closeAll(listeners)
 		return nil, err
 	}
 	for _, l := range listeners {
@@ -175,6 +180,12 @@ func (db *database) listen() ([]net.Listener, error) {
 			return nil, fmt.Errorf("regional address: %w", err)
 		}
 		listeners = append(listeners, regional)
+		carried, err := db.node.carrier.Listen(netip.AddrPortFrom(addr, redisPort))
+		if err != nil {
+			closeAll(listeners)
+			return nil, err
+		}
+		listeners = append(listeners, carried)
 	}
 	if db.node.opts.Local != nil {
 		listeners = append(listeners, db.node.opts.Local(db.conf)...)
@@ -269,6 +280,7 @@ func (db *database) close() error {
 	db.closeOnce.Do(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel() // sessions are cut: who wants to drain calls the gateway's Close first
+		db.carrying.close()
 		if db.gateway != nil {
 			if err := db.gateway.Close(ctx); err != nil && !errors.Is(err, context.Canceled) {
 				db.closeErr = err

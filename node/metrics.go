@@ -15,6 +15,7 @@ import (
 // per command is counted by the proxy's metrics.
 type collector struct {
 	nodes []*Node
+	more  meshDescs
 
 	rtt, reachable                       *prometheus.Desc
 	handshake, received, sent, filtered  *prometheus.Desc
@@ -31,6 +32,7 @@ func newCollector(nodes []*Node) *collector {
 	db := []string{"database", "region"}
 	return &collector{
 		nodes:        nodes,
+		more:         newMeshDescs(),
 		rtt:          desc("mesh_rtt_seconds", "Median round-trip time to another node, over the mesh.", "region", "peer"),
 		reachable:    desc("mesh_reachable", "1 if the other node answers probes.", "region", "peer"),
 		handshake:    desc("wireguard_handshake_age_seconds", "Time since the last WireGuard handshake with a peer.", "region", "peer"),
@@ -71,6 +73,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, n := range c.nodes {
 		c.mesh(ch, n)
+		c.more.collect(ch, n)
 		for _, db := range n.all() {
 			primary, ok := offsets[databaseKey{db.conf.Org, db.conf.Name}]
 			if !ok {

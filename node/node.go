@@ -7,8 +7,10 @@
 //	infrastructure address, TCP 7379   links of other nodes' gateways, PSYNC, state (proxy's link protocol)
 //	infrastructure address, UDP 7380   round-trip probes
 //	each service address, TCP 6379     Redis clients among the org's peers
-//	each regional address, TCP 6379    the same, for peers that roam: they choose the region
+//	each regional address, TCP 6379    the same, by region: those of other regions are carried there
 //	each org's resolver, port 53       DNS, by UDP and TCP
+//	each org's resolver, TCP 17379     the control API, for those with a token
+//	infrastructure address, TCP 7381   connections carried here from another region's node (package mesh)
 //
 // [Dev] runs several nodes in one process, with a WAN between them.
 package node
@@ -20,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -52,11 +55,14 @@ type Options struct {
 	// Endpoint says where another node's WireGuard is reached from here; nil: where the topology says.
 	Endpoint func(node string) netip.AddrPort
 	// Local gives further listeners for a database's Redis clients, beside its service address. The node closes them.
-	Local   func(db netconf.Database) []net.Listener
-	Data    string // directory for what primaries keep; empty keeps nothing
-	Fsync   aof.Policy
-	Version string
-	Metrics *proxy.Metrics
+	Local func(db netconf.Database) []net.Listener
+	Data  string // directory for what primaries keep; empty keeps nothing
+	Fsync aof.Policy
+	Usage string // file that keeps the day's counts of commands; empty keeps none
+	// Upstreams are asked about names of other zones; without them such questions are refused.
+	Upstreams []netip.AddrPort
+	Version   string
+	Metrics   *proxy.Metrics
 	// LimitMemory is told how much memory the process may need in all; nil: nobody is.
 	LimitMemory func(bytes int64)
 	Log         *slog.Logger
@@ -86,10 +92,14 @@ type Node struct {
 	links     *proxy.LinkServer
 	dns       *dns.Server
 	charges   *charges
+	carrier   *mesh.Carrier
+	api       *http.Server // at the orgs' resolvers
+	apiFor    atomic.Pointer[http.Handler]
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup
-	leaving   atomic.Bool // gives up what it leads, and takes nothing
+	following sync.WaitGroup // what starts databases
+	leaving   atomic.Bool    // gives up what it leads, and takes nothing
 
 	memory    int64      // what LimitMemory was told
 	applying  sync.Mutex // the device's peers
@@ -137,7 +147,7 @@ func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) 
 		return fmt.Errorf("node %s isn't in the topology", n.opts.Name)
 	}
 	n.source, n.infra, n.others = source, self.Addr, newCandidates(n)
-	n.charges = openCharges(n.dataFile(chargesName), n.log)
+	n.charges = openCharges(n.opts.Usage, n.log)
 	if session != nil {
 		n.session, n.leases = session, sessionLeases{session, source}
 	}
@@ -152,7 +162,7 @@ func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) 
 	if err := n.apply(ctx, topology); err != nil {
 		return fmt.Errorf("node %s: %w", n.opts.Name, err)
 	}
-	n.wg.Go(func() { n.follow(ctx, changed) })
+	n.following.Go(func() { n.follow(ctx, changed) })
 	n.wg.Go(func() { n.charges.run(ctx) })
 	n.wg.Go(func() { n.kickReplicas(ctx) })
 	n.wg.Go(func() { n.endLostWaits(ctx) })
@@ -188,8 +198,13 @@ func (n *Node) serveMesh(ctx context.Context) error {
 	if err := n.serveCandidates(ctx); err != nil {
 		return err
 	}
+	if err := n.serveCarried(ctx); err != nil {
+		return err
+	}
+	n.api = n.peersAPI(ctx)
 	n.dns, err = dns.New(dns.Options{
 		Source: n.source, Region: n.opts.Region, Healthy: n.healthy, RTT: n.regionRTT, Log: n.log,
+		Regional: true, API: true, Forward: dns.Forward{Upstreams: n.opts.Upstreams},
 	})
 	return err
 }
@@ -255,7 +270,7 @@ func (n *Node) apply(ctx context.Context, t *netconf.Topology) error {
 
 // wanted derives what the device should be from the topology.
 func (n *Node) wanted(t *netconf.Topology) (mesh.FilterRules, []netip.Addr, []mesh.Peer) {
-	rules := mesh.FilterRules{Role: mesh.RoleNode, Infra: t.Infra}
+	rules := mesh.FilterRules{Role: mesh.RoleNode, Infra: t.Infra, Services: append(mesh.DefaultServices(), mesh.Service{Proto: mesh.TCP, Port: apiPort})}
 	addrs := []netip.Addr{n.infra}
 	for _, org := range t.Orgs {
 		rules.Orgs = append(rules.Orgs, org.Prefix)
@@ -263,8 +278,10 @@ func (n *Node) wanted(t *netconf.Topology) (mesh.FilterRules, []netip.Addr, []me
 	}
 	for _, db := range t.Databases {
 		addrs = append(addrs, db.Address)
-		if regional, ok := t.RegionalAddress(db, n.opts.Region); ok {
-			addrs = append(addrs, regional)
+		for _, region := range append(n.carriedTo(db), n.opts.Region) {
+			if regional, ok := t.RegionalAddress(db, region); ok {
+				addrs = append(addrs, regional)
+			}
 		}
 	}
 	peers := n.nodePeers(t)
@@ -313,9 +330,19 @@ func (n *Node) serveResolvers(t *netconf.Topology) error {
 			errs = append(errs, fmt.Errorf("resolver of org %s: %w", org.Name, err), udp.Close())
 			continue
 		}
+		control, err := n.device.ListenTCP(netip.AddrPortFrom(at, apiPort))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("API of org %s: %w", org.Name, err), udp.Close(), tcp.Close())
+			continue
+		}
 		n.resolvers[at] = true
 		n.serveDNS(func() error { return n.dns.ServePacket(udp) })
 		n.serveDNS(func() error { return n.dns.Serve(tcp) })
+		n.wg.Go(func() {
+			if err := n.api.Serve(control); !errors.Is(err, http.ErrServerClosed) && n.ctx.Err() == nil {
+				n.log.Error("the API isn't served to an org any more", "org", org.Name, "err", err)
+			}
+		})
 	}
 	return errors.Join(errs...)
 }
@@ -515,6 +542,7 @@ func (n *Node) Close() error {
 	if n.cancel != nil {
 		n.cancel()
 	}
+	n.following.Wait() // or a revision that comes now would open again what is closed
 	err = errors.Join(err, each(n.all(), (*database).close))
 	if n.dns != nil {
 		err = errors.Join(err, n.dns.Close())

@@ -75,6 +75,7 @@ type ServerReady struct {
 const (
 	wireguardKeyName = "wireguard.key"
 	topologyName     = "topology.json"
+	chargesName      = "usage.json"
 	controlDir       = "control"
 	databasesDir     = "databases"
 	adminTokenName   = "admin.token"
@@ -141,7 +142,8 @@ func (s *Server) openNode() error {
 	}
 	s.node, err = New(Options{
 		Name: s.opts.Name, Region: s.opts.Region, Key: key, Listen: s.opts.WireGuard, Tunnel: mesh.Tunnel(s.opts.Tunnel),
-		Data: s.path(databasesDir), Fsync: fsync, Version: s.opts.Version, Metrics: metrics, LimitMemory: limitMemory, Log: s.opts.Log,
+		Data: s.path(databasesDir), Fsync: fsync, Version: s.opts.Version, Metrics: metrics, LimitMemory: limitMemory,
+		Usage: s.path(chargesName), Upstreams: s.opts.upstreams, Log: s.opts.Log,
 	})
 	return err
 }

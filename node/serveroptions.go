@@ -35,6 +35,8 @@ type ServerOptions struct {
 	Members      int            // how many nodes carry the control plane: 1, 3 or 5
 	Etcd         EtcdOptions
 	AppendFsync  string
+	DNSUpstreams []string // resolvers that are asked about names outside internal, as address or address:port
+	upstreams    []netip.AddrPort
 	Version      string
 	Log          *slog.Logger
 }
@@ -75,6 +77,16 @@ func (o *ServerOptions) check(known *identity) error {
 	}
 	if _, err := aof.ParsePolicy(o.AppendFsync); err != nil && o.AppendFsync != "" {
 		return Usagef("--appendfsync: %v", err)
+	}
+	for _, text := range o.DNSUpstreams {
+		at, err := netip.ParseAddrPort(text)
+		if addr, aerr := netip.ParseAddr(text); aerr == nil {
+			at, err = netip.AddrPortFrom(addr, dnsPort), nil
+		}
+		if err != nil || at.Port() == 0 || at.Addr().IsUnspecified() || at.Addr().IsMulticast() {
+			return Usagef("--dns-upstream: %q isn't the address of a resolver, such as 9.9.9.9 or [2620:fe::fe]:53", text)
+		}
+		o.upstreams = append(o.upstreams, at)
 	}
 	if o.HTTP < 0 || o.HTTP > 65535 {
 		return Usagef("--http: %d is no port", o.HTTP)

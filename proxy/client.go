@@ -156,9 +156,13 @@ func (s *session) describe(now time.Time) string {
 		cmd = c.Name
 	}
 	idle := now.Sub(time.Unix(0, s.lastActive.Load()))
+	peer := "" // a field more at the end, as new versions of Redis have had them
+	if s.peer != "" {
+		peer = " peer=" + s.peer
+	}
 	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=-1 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=0 multi=-1 "+
-		"omem=%d cmd=%s user=%s resp=%d lib-name=%s lib-ver=%s\n", s.id, s.conn.RemoteAddr(), s.conn.LocalAddr(), name,
-		int(now.Sub(s.since).Seconds()), int(idle.Seconds()), s.flags(), s.seenDB.Load(), s.listens.Load(), s.out.untaken(), cmd, s.userName(), s.seenProto.Load(), libName, libVer)
+		"omem=%d cmd=%s user=%s resp=%d lib-name=%s lib-ver=%s%s\n", s.id, s.conn.RemoteAddr(), s.conn.LocalAddr(), name,
+		int(now.Sub(s.since).Seconds()), int(idle.Seconds()), s.flags(), s.seenDB.Load(), s.listens.Load(), s.out.untaken(), cmd, s.userName(), s.seenProto.Load(), libName, libVer, peer)
 }
 
 func (s *session) list(w *work, args [][]byte) {

@@ -131,6 +131,15 @@ func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 }
 
 func (g *Gateway) accept(conn net.Conn) {
+	var peer string
+	if g.opt.Peer != nil {
+		var allowed bool
+		if peer, allowed = g.opt.Peer(conn); !allowed {
+			g.meters.cutForeign.Inc()
+			conn.Close()
+			return
+		}
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -153,6 +162,7 @@ func (g *Gateway) accept(conn net.Conn) {
 		c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: g.opt.KeepAlive, Interval: max(g.opt.KeepAlive/4, time.Second), Count: 4})
 	}
 	s := newSession(g, g.nextID.Add(1), conn)
+	s.peer = peer
 	g.sessions[s.id] = s
 	g.meters.sessions.Inc()
 	g.running.Go(func() {
@@ -203,6 +213,19 @@ func (g *Gateway) Close(ctx context.Context) error {
 
 // longAgo is the deadline that interrupts a read.
 var longAgo = time.Unix(1, 0)
+
+// Peers counts the sessions by who is at their other end, where that is known.
+func (g *Gateway) Peers() map[string]int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	peers := make(map[string]int)
+	for _, s := range g.sessions {
+		if s.peer != "" {
+			peers[s.peer]++
+		}
+	}
+	return peers
+}
 
 func (g *Gateway) snapshot() []*session {
 	g.mu.Lock()

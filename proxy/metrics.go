@@ -83,6 +83,7 @@ type meters struct {
 	cutProtocol  prometheus.Counter
 	cutKilled    prometheus.Counter
 	cutFull      prometheus.Counter
+	cutForeign   prometheus.Counter
 	cutIdle      prometheus.Counter
 	overQuota    prometheus.Counter
 	throttled    prometheus.Counter
@@ -127,6 +128,7 @@ func (m *Metrics) resolve(database, region string) *meters {
 	cut, links := m.cut.MustCurryWith(base), m.links.MustCurryWith(base)
 	v.cutSlow, v.cutProtocol, v.cutKilled = cut.WithLabelValues("slow"), cut.WithLabelValues("protocol"), cut.WithLabelValues("killed")
 	v.cutIdle = cut.WithLabelValues("idle")
+	v.cutForeign = cut.WithLabelValues("foreign")
 	v.cutFull, v.cutLink = cut.WithLabelValues("limit"), cut.WithLabelValues("link")
 	v.linksShared, v.linksPinned = links.WithLabelValues("shared"), links.WithLabelValues("pinned")
 	errs, bytes, waits := m.errors.MustCurryWith(base), m.bytes.MustCurryWith(base), m.waits.MustCurryWith(base)

@@ -161,8 +161,12 @@ type Options struct {
 	KeepAlive     time.Duration // how long a client's connection may be silent before TCP probes it; default 1 min, negative: never
 	SlowerThan    time.Duration // commands that take longer are in SLOWLOG; default 10 ms
 	BigValue      int           // requests and replies from so many bytes on are told of in the log; default 1 MiB
-	Usage         Usage         // counts the charged commands; nil: nobody
-	SessionWindow int           // forwarded commands in flight per session; default 4096
+	// Peer names who is at the other end of a connection, for CLIENT LIST, logs and metrics; "": nobody known. Not allowed: the
+	// connection is closed. nil: nobody is known, all are allowed.
+	Peer func(conn net.Conn) (name string, allowed bool)
+
+	Usage         Usage // counts the charged commands; nil: nobody
+	SessionWindow int   // forwarded commands in flight per session; default 4096
 }
 
 func (o *Options) setDefaults() error {

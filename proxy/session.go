@@ -24,6 +24,7 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	since  time.Time
+	peer   string // who is at the other end, if that is known
 
 	user    *account  // nil: nobody yet
 	users   *accounts // that user is one of
@@ -128,7 +129,7 @@ func (s *session) wasCut(reason cutReason) {
 	switch reason {
 	case cutSlow:
 		s.g.meters.cutSlow.Inc()
-		s.g.log.Warn("client cut: it doesn't read its replies", "client", s.conn.RemoteAddr(), "limit", s.g.opt.OutputLimit)
+		s.g.log.Warn("client cut: it doesn't read its replies", "client", s.conn.RemoteAddr(), "peer", s.peer, "limit", s.g.opt.OutputLimit)
 	case cutIdle:
 		s.g.meters.cutIdle.Inc()
 	case cutKilled, cutUser:
@@ -288,7 +289,7 @@ func (s *session) protocolError(w *work, err error) {
 	if p, ok := errors.AsType[*frame.ProtocolError](err); ok {
 		w.out = p.AppendReply(w.out)
 		s.g.meters.cutProtocol.Inc()
-		s.g.log.Debug("client sent what isn't RESP", "client", s.conn.RemoteAddr(), "error", p.Reason)
+		s.g.log.Debug("client sent what isn't RESP", "client", s.conn.RemoteAddr(), "peer", s.peer, "error", p.Reason)
 	}
 	s.closing = true
 }

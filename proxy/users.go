@@ -155,6 +155,7 @@ func (s *session) login(name, password []byte) bool {
 		return true
 	}
 	s.g.meters.authFailures.Inc()
+	s.g.log.Debug("wrong password", "client", s.conn.RemoteAddr(), "peer", s.peer)
 	delay := s.g.wrong.note(s.conn.RemoteAddr(), time.Now())
 	s.rest(delay)
 	return false

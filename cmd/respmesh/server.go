@@ -109,6 +109,7 @@ is what its data directory says, and --data is enough.`,
 	f.StringVar(&opts.Etcd.Cert, "etcd-cert", "", "with --etcd: file with this client's certificate")
 	f.StringVar(&opts.Etcd.Key, "etcd-key", "", "with --etcd: file with its key")
 	f.StringVar(&opts.AppendFsync, "appendfsync", "everysec", "when a write is brought to the disk: always (before it is answered), everysec or no")
+	f.StringSliceVar(&opts.DNSUpstreams, "dns-upstream", nil, "resolvers that the orgs' resolvers ask about other names, such as 9.9.9.9 (default: none, such names are refused)")
 	f.BoolVar(&asJSON, "json", false, "once ready, print one line of JSON")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error; logs go to standard error")
 	return cmd

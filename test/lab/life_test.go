@@ -143,10 +143,18 @@ func TestNames(t *testing.T) {
 		return out
 	}
 	cart := w.Cart.Host()
-	for _, name := range []string{cart, "mad." + cart, "primary." + cart, "nearest.of." + cart} {
+	if got := dig(w.ShopApp, "+short", "AAAA", cart); got != w.Cart.Address.String() {
+		t.Errorf("%s is %q, want %s", cart, got, w.Cart.Address)
+	}
+	// A region's name is an address of its own, which is reached wherever the app is attached.
+	for _, name := range []string{"mad." + cart, "ams." + cart, "primary." + cart, "nearest.of." + cart} {
 		got := dig(w.ShopApp, "+short", "AAAA", name)
-		if a, err := netip.ParseAddr(got); err != nil || a != w.Cart.Address {
-			t.Errorf("%s is %q, want %s", name, got, w.Cart.Address)
+		if a, err := netip.ParseAddr(got); err != nil || a == w.Cart.Address || !w.ShopApp.Prefix.Contains(a) {
+			t.Errorf("%s is %q, want an address of one region", name, got)
+			continue
+		}
+		if out, err := w.ShopApp.Redis(t.Context(), got, w.Cart, "PING"); err != nil || out != "PONG" {
+			t.Errorf("PING at %s: %q, %v", name, out, err)
 		}
 	}
 	if got := dig(w.ShopApp, "+tcp", "+short", "AAAA", cart); got != w.Cart.Address.String() {
