@@ -2,209 +2,140 @@ package main
 
 import (
 	"context"
-	"errors"
+	"encoding/csv"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/tidwall/resp"
 
 	"respmesh/test/dev"
 )
 
-// keys is the number of different keys; small enough to fill quickly, too many for one hot line.
-const keys = "10000"
-
+// target is who is asked.
 type target struct {
 	name, host, port string
-	rates            map[cell][]float64
+	pid              int  // of the process whose processor time counts
+	remote           bool // its writes take a round trip over the WAN
+	engine           bool // executes commands itself: all of them are compared
+	runs             map[cell][]result
 }
 
+// cell is one thing to measure.
 type cell struct {
 	command string
 	depth   int
+	clients int
 }
 
-var cells = []cell{{"get", 1}, {"get", 16}, {"set", 1}, {"set", 16}}
+// result is one run of redis-benchmark.
+type result struct {
+	rate     float64 // commands per second
+	p50, p99 float64 // ms
+	cpu      float64 // microseconds of processor time per command
+}
 
 type bench struct {
 	options
 	mesh    *dev.Process
-	targets []target
+	targets []*target
+	missing []string // peers that aren't on this machine
 }
 
-// measure fills the rates of all targets.
-func (b *bench) measure(ctx context.Context) error {
-	for i := range b.targets {
-		t := &b.targets[i]
-		t.rates = map[cell][]float64{}
-		if i < 2 { // the replica has what the primary has
-			if _, err := b.redisBenchmark(ctx, t, cell{"set", 16}, 50000); err != nil {
-				return err
-			}
+// fits tells whether a cell is measured at a target.
+func (b *bench) fits(t *target, c cell) bool {
+	if t.remote && c.command != "GET" && c.command != "SET" {
+		return false
+	}
+	return t.engine || c.command == "GET" || c.command == "SET"
+}
+
+// prepare gives all targets the keys that are read.
+func (b *bench) prepare(ctx context.Context) error {
+	for _, t := range b.targets {
+		t.runs = map[cell][]result{}
+		if t.remote {
+			continue // has what the primary has
+		}
+		if _, err := b.redisBenchmark(ctx, t, cell{"SET", 16, b.clients}, 50000); err != nil {
+			return err
 		}
 	}
-	requests := map[string]int{}
+	return nil
+}
+
+// measure runs each cell at each target in turn, as often as wanted.
+func (b *bench) measure(ctx context.Context, cells []cell, repeats int, seconds float64) error {
 	for _, c := range cells {
-		for i := range b.targets {
-			t := &b.targets[i]
-			trial := max(4*b.clients*c.depth, 500)
-			rate, err := b.redisBenchmark(ctx, t, c, trial)
+		requests := make([]int, len(b.targets))
+		for i, t := range b.targets {
+			if !b.fits(t, c) {
+				continue
+			}
+			trial := max(4*c.clients*c.depth, 500)
+			r, err := b.redisBenchmark(ctx, t, c, trial)
 			if err != nil {
 				return err
 			}
-			if rate > 5000 { // a local one: its first requests say little
-				if rate, err = b.redisBenchmark(ctx, t, c, int(rate/4)); err != nil {
+			if r.rate > 5000 { // a local one: its first requests say little
+				if r, err = b.redisBenchmark(ctx, t, c, int(r.rate/5)); err != nil {
 					return err
 				}
 			}
-			requests[fmt.Sprint(i, c)] = max(int(rate*b.seconds), trial)
+			requests[i] = max(int(r.rate*seconds), trial)
 		}
-	}
-	for n := range b.repeats {
-		for _, c := range cells {
-			for i := range b.targets {
-				t := &b.targets[i]
-				rate, err := b.redisBenchmark(ctx, t, c, requests[fmt.Sprint(i, c)])
+		for n := range repeats {
+			for i, t := range b.targets {
+				if requests[i] == 0 {
+					continue
+				}
+				r, err := b.redisBenchmark(ctx, t, c, requests[i])
 				if err != nil {
 					return err
 				}
-				t.rates[c] = append(t.rates[c], rate)
-				fmt.Fprintf(os.Stderr, "%d/%d %s P=%d %s: %.0f/s\n", n+1, b.repeats, c.command, c.depth, t.name, rate)
+				t.runs[c] = append(t.runs[c], r)
+				fmt.Fprintf(os.Stderr, "%d/%d %s P=%d c=%d %s: %.0f/s, p50 %.3f ms, %.2f µs CPU\n", n+1, repeats, c.command, c.depth, c.clients, t.name, r.rate, r.p50, r.cpu)
 			}
 		}
 	}
 	return nil
 }
 
-// inSync waits until every replica has what the runs before wrote, so that a run doesn't pay for another.
-func (b *bench) inSync(ctx context.Context) error {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); ; {
-		behind := 0.0
-		for _, name := range []string{"replication_lag_bytes", "ryw_pending_keys"} {
-			samples, err := b.mesh.Metrics(ctx, name)
-			if err != nil {
-				return err
-			}
-			for _, s := range samples {
-				behind += s.Value
-			}
-		}
-		if behind == 0 {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("the replicas don't catch up: %.0f bytes and keys behind", behind)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func (b *bench) redisBenchmark(ctx context.Context, t *target, c cell, requests int) (float64, error) {
+// redisBenchmark is one run.
+func (b *bench) redisBenchmark(ctx context.Context, t *target, c cell, requests int) (result, error) {
 	if err := b.inSync(ctx); err != nil {
-		return 0, err
+		return result{}, err
+	}
+	w := workloads(b.size)[c.command]
+	if err := w.reset(ctx, t); err != nil {
+		return result{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "redis-benchmark", "-h", t.host, "-p", t.port, "--csv", "-t", c.command, "-r", keys,
-		"-c", strconv.Itoa(b.clients), "-d", strconv.Itoa(b.size), "-P", strconv.Itoa(c.depth), "-n", strconv.Itoa(requests)).Output()
+	before, err := cpuTime(t.pid)
 	if err != nil {
-		return 0, fmt.Errorf("redis-benchmark against %s: %w\n%s", t.name, err, out)
+		return result{}, err
+	}
+	out, err := exec.CommandContext(ctx, "redis-benchmark", append([]string{"-h", t.host, "-p", t.port, "--csv", "-r", keys, "-c", strconv.Itoa(c.clients),
+		"-P", strconv.Itoa(c.depth), "-n", strconv.Itoa(requests)}, w.args...)...).Output()
+	if err != nil {
+		return result{}, fmt.Errorf("redis-benchmark %s against %s: %w\n%s", c.command, t.name, err, out)
+	}
+	after, err := cpuTime(t.pid)
+	if err != nil {
+		return result{}, err
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	fields := strings.Split(lines[len(lines)-1], ",")
-	if len(fields) < 2 {
-		return 0, fmt.Errorf("redis-benchmark prints %q", out)
+	fields, err := csv.NewReader(strings.NewReader(lines[len(lines)-1])).Read()
+	if err != nil || len(fields) < 7 { // test, rps, avg, min, p50, p95, p99, max
+		return result{}, fmt.Errorf("redis-benchmark prints %q", out)
 	}
-	return strconv.ParseFloat(strings.Trim(fields[1], `"`), 64)
-}
-
-// call sends one command over a connection and checks that the reply isn't an error.
-func call(conn net.Conn, r *resp.Reader, args ...any) (resp.Value, error) {
-	raw, err := resp.MultiBulkValue(args[0].(string), args[1:]...).MarshalRESP()
-	if err != nil {
-		return resp.Value{}, err
-	}
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := conn.Write(raw); err != nil {
-		return resp.Value{}, err
-	}
-	v, _, err := r.ReadValue()
-	if err == nil && v.Type() == resp.Error {
-		err = v.Error()
-	}
-	return v, err
-}
-
-// writeLatency times single writes at a region, sorted.
-func writeLatency(ctx context.Context, r dev.Region, n int) ([]time.Duration, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", r.RESP)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	reader := resp.NewReader(conn)
-	var times []time.Duration
-	for range n {
-		begin := time.Now()
-		if _, err := call(conn, reader, "SET", "bench:write", "x"); err != nil {
-			return nil, err
-		}
-		times = append(times, time.Since(begin))
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+	var v [3]float64
+	for i, f := range []string{fields[1], fields[4], fields[6]} {
+		if v[i], err = strconv.ParseFloat(f, 64); err != nil {
+			return result{}, fmt.Errorf("redis-benchmark prints %q", out)
 		}
 	}
-	slices.Sort(times)
-	return times, nil
-}
-
-// readBehindWrites writes keys at a region and reads each at once over another connection. A stale answer is an error.
-func readBehindWrites(ctx context.Context, r dev.Region, workers, rounds int) error {
-	errs := make([]error, workers)
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() { errs[w] = readBehindWritesOf(ctx, r, "bench:ryw:"+strconv.Itoa(w), rounds) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-func readBehindWritesOf(ctx context.Context, r dev.Region, key string, rounds int) error {
-	var conns [2]net.Conn
-	var readers [2]*resp.Reader
-	for i := range conns {
-		var err error
-		if conns[i], err = (&net.Dialer{}).DialContext(ctx, "tcp", r.RESP); err != nil {
-			return err
-		}
-		defer conns[i].Close()
-		readers[i] = resp.NewReader(conns[i])
-	}
-	for i := range rounds {
-		want := strconv.Itoa(i)
-		if _, err := call(conns[0], readers[0], "SET", key, want); err != nil {
-			return err
-		}
-		v, err := call(conns[1], readers[1], "GET", key)
-		if err != nil {
-			return err
-		}
-		if v.String() != want {
-			return fmt.Errorf("a read behind a write is stale: %s, want %s", v, want)
-		}
-	}
-	return ctx.Err()
+	return result{rate: v[0], p50: v[1], p99: v[2], cpu: float64((after - before).Microseconds()) / float64(requests)}, nil
 }

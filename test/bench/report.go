@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"runtime"
@@ -11,37 +12,111 @@ import (
 	"respmesh/test/dev"
 )
 
-func report(w io.Writer, b *bench, redisVersion string, replica dev.Region, writes []time.Duration, waits []dev.Sample, args string) {
-	command := "make bench"
-	if args != "" {
-		command += " ARGS=\"" + args + "\""
+// outcome is what else was measured.
+type outcome struct {
+	args         []string
+	begun, ended float64 // load average
+	writes       []time.Duration
+	waits        []dev.Sample
+	memory       [][]float64 // by target, by kind
+	loads        []loadTime
+}
+
+// measureRegion times single writes at a replica's region, and reads behind own writes.
+func (r *outcome) measureRegion(ctx context.Context, mesh *dev.Process, replica dev.Region) (err error) {
+	if r.writes, err = writeLatency(ctx, replica, 100); err != nil {
+		return err
 	}
-	fmt.Fprintf(w, "`%s`: redis-server %s, %d connections, %d-byte values, %d repeats of %g s, alternating; %d cores, %s/%s.\n",
-		command, redisVersion, b.clients, b.size, b.repeats, b.seconds, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
-	fmt.Fprintf(w, "Median requests per second (lowest – highest), × the median of redis-server. The round trip from %s to the primary is %.0f ms.\n\n",
-		replica.Code, replica.RTT)
+	before, err := mesh.Metrics(ctx, "ryw_wait_seconds")
+	if err != nil {
+		return err
+	}
+	if err := readBehindWrites(ctx, replica, readers, readsEach); err != nil {
+		return err
+	}
+	after, err := mesh.Metrics(ctx, "ryw_wait_seconds")
+	r.waits = since(before, after)
+	return err
+}
+
+func report(w io.Writer, b *bench, r *outcome, replica dev.Region) {
+	command := "make bench"
+	if len(r.args) > 0 {
+		command += " ARGS=\"" + strings.Join(r.args, " ") + "\""
+	}
+	fmt.Fprintf(w, "`%s`: %d connections, %d-byte values, %d runs of about %g s of each cell, alternating; %d cores, %s/%s, load average %.1f before and %.1f after.\n",
+		command, b.clients, b.size, b.repeats, b.seconds, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, r.begun, r.ended)
+	if len(b.missing) > 0 {
+		fmt.Fprintf(w, "Not there, so not measured: %s.\n", strings.Join(b.missing, ", "))
+	}
+	fmt.Fprintf(w, "The round trip from %s to the primary is %.0f ms; the mesh's three nodes are one process.\n\n", replica.Code, replica.RTT)
+
+	fmt.Fprint(w, "Commands per second: median (lowest – highest), × the median of redis-server.\n\n")
+	b.table(w, b.cells(), func(c cell) string { return fmt.Sprintf("%s, P=%d", c.command, c.depth) },
+		func(r result) float64 { return r.rate }, count, true)
+	fmt.Fprint(w, "\nProcessor time per command of the serving process alone (a proxy's redis-server comes on top), microseconds: median (lowest – highest).\n\n")
+	b.table(w, b.cells(), func(c cell) string { return fmt.Sprintf("%s, P=%d", c.command, c.depth) },
+		func(r result) float64 { return r.cpu }, micros, true)
+	fmt.Fprint(w, "\nOne connection that waits for each reply: p50 in milliseconds, median (lowest – highest).\n\n")
+	b.table(w, []cell{single()}, func(c cell) string { return c.command }, func(r result) float64 { return r.p50 }, millis, false)
+
+	fmt.Fprintf(w, "\nA single write at %s: p50 %.1f ms, p99 %.1f ms; one round trip to the primary: %.1f ms.\n",
+		replica.Code, ms(at(r.writes, 50)), ms(at(r.writes, 99)), replica.RTT)
+	reportWaits(w, r.waits)
+
+	fmt.Fprintf(w, "\nBytes per key by INFO's used_memory, %d keys of each kind.\n\n| | %s | respmesh | |\n|---|---|---|---|\n", memoryKeys, b.targets[0].name)
+	for i, kind := range memoryKinds(b.size) {
+		theirs, ours := r.memory[0][i], r.memory[1][i]
+		fmt.Fprintf(w, "| %s | %.0f | %.0f | %s |\n", kind.name, theirs, ours, ratio(ours/theirs))
+	}
+	if len(r.loads) > 0 {
+		fmt.Fprintf(w, "\nLoading a file, seconds: median (lowest – highest); × redis-server's speed.\n\n| | %s | respmesh | |\n|---|---|---|---|\n", b.targets[0].name)
+	}
+	for _, l := range r.loads {
+		fmt.Fprintf(w, "| %s, %.0f MB | %s | %s | %s |\n", l.name, l.megabytes, spread(l.theirs, seconds), spread(l.ours, seconds), ratio(median(l.theirs)/median(l.ours)))
+	}
+}
+
+// table prints what each target did in each cell.
+func (b *bench) table(w io.Writer, cells []cell, name func(cell) string, value func(result) float64, format func(float64) string, ratios bool) {
 	fmt.Fprint(w, "| |")
 	for _, t := range b.targets {
 		fmt.Fprintf(w, " %s |", t.name)
 	}
 	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("---|", len(b.targets)))
 	for _, c := range cells {
-		fmt.Fprintf(w, "| %s, P=%d |", strings.ToUpper(c.command), c.depth)
-		base := median(b.targets[0].rates[c])
+		fmt.Fprintf(w, "| %s |", name(c))
+		base := median(values(b.targets[0].runs[c], value))
 		for i, t := range b.targets {
-			rates := t.rates[c]
-			fmt.Fprintf(w, " %s (%s – %s)", count(median(rates)), count(slices.Min(rates)), count(slices.Max(rates)))
-			if i > 0 {
-				fmt.Fprintf(w, " %s", ratio(median(rates)/base))
+			v := values(t.runs[c], value)
+			if len(v) == 0 {
+				fmt.Fprint(w, " |")
+				continue
+			}
+			fmt.Fprintf(w, " %s", spread(v, format))
+			if i > 0 && ratios {
+				fmt.Fprintf(w, " %s", ratio(median(v)/base))
 			}
 			fmt.Fprint(w, " |")
 		}
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintf(w, "\nA single write at %s: p50 %.1f ms, p99 %.1f ms; one round trip to the primary: %.1f ms.\n",
-		replica.Code, ms(at(writes, 50)), ms(at(writes, 99)), replica.RTT)
-	reportWaits(w, waits)
 }
+
+func values(runs []result, value func(result) float64) (out []float64) {
+	for _, r := range runs {
+		out = append(out, value(r))
+	}
+	return out
+}
+
+func spread(v []float64, format func(float64) string) string {
+	return fmt.Sprintf("%s (%s – %s)", format(median(v)), format(slices.Min(v)), format(slices.Max(v)))
+}
+
+func micros(f float64) string  { return fmt.Sprintf("%.2f", f) }
+func millis(f float64) string  { return fmt.Sprintf("%.3f", f) }
+func seconds(f float64) string { return fmt.Sprintf("%.2f", f) }
 
 // since subtracts what was counted before.
 func since(before, after []dev.Sample) []dev.Sample {
@@ -92,6 +167,9 @@ func reportWaits(w io.Writer, samples []dev.Sample) {
 }
 
 func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
 	s := slices.Sorted(slices.Values(v))
 	if len(s)%2 == 1 {
 		return s[len(s)/2]
