@@ -60,7 +60,7 @@ func loadTimes(ctx context.Context, megabytes, size, repeats int) ([]loadTime, e
 // writeFiles makes dump.rdb and appendonlydir and tells their megabytes.
 func writeFiles(ctx context.Context, dir string, n, size int) (megabytes [2]float64, err error) {
 	s, err := startServer(ctx, "redis-server", "--version", func(_, port string) []string {
-		return []string{"--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", dir, "--loglevel", "warning", "--enable-debug-command", "yes",
+		return []string{"--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", dir, "--loglevel", "warning", "--enable-debug-command", "yes", "--rdbcompression", "no",
 			"--appendonly", "yes", "--aof-use-rdb-preamble", "no", "--appendfsync", "no"}
 	})
 	if err != nil {

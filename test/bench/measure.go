@@ -84,6 +84,9 @@ func (b *bench) measure(ctx context.Context, cells []cell, repeats int, seconds 
 				}
 			}
 			requests[i] = max(int(r.rate*seconds), trial)
+			if most := workloads(b.size)[c.command].most; most > 0 {
+				requests[i] = min(requests[i], most)
+			}
 		}
 		for n := range repeats {
 			for i, t := range b.targets {
@@ -104,11 +107,11 @@ func (b *bench) measure(ctx context.Context, cells []cell, repeats int, seconds 
 
 // redisBenchmark is one run.
 func (b *bench) redisBenchmark(ctx context.Context, t *target, c cell, requests int) (result, error) {
-	if err := b.inSync(ctx); err != nil {
-		return result{}, err
-	}
 	w := workloads(b.size)[c.command]
 	if err := w.reset(ctx, t); err != nil {
+		return result{}, err
+	}
+	if err := b.inSync(ctx); err != nil {
 		return result{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)

@@ -19,6 +19,7 @@ type workload struct {
 	forget string   // a key that goes before each run: it would grow
 	fill   []string // a command that is executed before each run, times times
 	times  int
+	most   int // requests of a run; 0: any number
 }
 
 // commands are all that can be measured, in the order of the report.
@@ -34,7 +35,7 @@ func workloads(size int) map[string]workload {
 		"SET":   {args: []string{"SET", "key:__rand_int__", value}},
 		"INCR":  {args: []string{"INCR", "counter:__rand_int__"}},
 		"LPUSH": {args: []string{"LPUSH", "bench:list", value}, forget: "bench:list"},
-		"LPOP":  {args: []string{"LPOP", "bench:queue"}, forget: "bench:queue", fill: append([]string{"LPUSH", "bench:queue"}, values(1000)...), times: 1500},
+		"LPOP":  {args: []string{"LPOP", "bench:queue"}, forget: "bench:queue", fill: append([]string{"LPUSH", "bench:queue"}, values(1000)...), times: 400, most: 400_000},
 		"SADD":  {args: []string{"SADD", "bench:set", "element:__rand_int__"}},
 		"HSET":  {args: []string{"HSET", "bench:hash", "element:__rand_int__", value}},
 		"ZADD":  {args: []string{"ZADD", "bench:zset", "__rand_int__", "element:__rand_int__"}},
