@@ -208,10 +208,10 @@ func (e *Engine) connsBy(choose func(*Conn) bool) []*Conn {
 
 // killFilter is which sessions to end: those that all of it fits.
 type killFilter struct {
-	id               int64
-	byAddr           bool
-	addr, kind, user string
-	byLaddr, skipMe  bool
+	id              int64
+	byAddr          bool
+	addr, kind      string
+	byLaddr, skipMe bool
 }
 
 func clientKill(x *call) {

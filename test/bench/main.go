@@ -62,7 +62,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.regions, "regions", "mad,ams,nrt", "regions of the mesh; the first one is the primary's")
 	f.StringVar(&o.replica, "replica", "nrt", "the replica's region that is measured")
 	f.IntVar(&o.repeats, "repeats", 5, "runs of each cell")
-	f.Float64Var(&o.seconds, "seconds", 1, "about how long each run takes")
+	f.Float64Var(&o.seconds, "seconds", 0.6, "about how long each run takes")
 	f.IntVar(&o.clients, "clients", 50, "connections")
 	f.IntVar(&o.size, "size", 64, "bytes of a value")
 	list := f.String("commands", strings.Join(commands(), ","), "commands; those but GET and SET are measured at redis-server and the primary's region only")
