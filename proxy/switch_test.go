@@ -94,10 +94,11 @@ func TestWritesWaitForAPrimaryThatWasLost(t *testing.T) {
 	m.set("a", time.Millisecond)
 	c.wants("OK", "w")
 
-	_, addr = h.gateway("b", m, func(o *Options) { o.LostTimeout = 50 * time.Millisecond })
+	g, addr = h.gateway("b", m, func(o *Options) { o.LostTimeout = 50 * time.Millisecond })
 	c = connect(t, addr)
 	c.want("SET k x", "OK")
 	m.set("a", -1)
+	eventually(t, "the loss is seen", func() bool { v := g.view.Load(); return !v.primaryReachable })
 	began := time.Now()
 	for range 100 {
 		c.send("SET k y")
