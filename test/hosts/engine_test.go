@@ -108,3 +108,99 @@ func redisCLI(t *testing.T, addr string, args ...string) string {
 	}
 	return string(out)
 }
+
+// TestKillWhileMoving kills the node that moves a database, at all moments of the move. The database is in one of the two
+// engines afterwards, nothing acknowledged is lost, and the move is made in the end.
+func TestKillWhileMoving(t *testing.T) {
+	addr := redisServer(t)
+	m := newMesh(t, "ams") // carries the control plane, and isn't touched
+	mad := m.join(t, "mad", "mad-1")
+	m.cli(t, "orgs", "create", "shop")
+	password := m.create(t, "shop", "cart", "--region", "mad", "--replica-regions", "ams")
+	c := m.dial(t, m.Nodes[0], "shop", "cart", password)
+	c.want(t, "OK", "SET", "k", strings.Repeat("x", 1<<20))
+	m.awaitUse(t, m.Nodes[0], m.Nodes[0])
+	engines := []string{"redis://:s3cret@" + addr, "embedded"}
+	for round := range 12 {
+		load := m.StartLoad(t.Context(), "shop", "cart", password, m.Nodes[0])
+		load.wrote(t, 5)
+		engine := engines[round%2]
+		m.cli(t, "redis", "update", "cart", "--engine", engine, "--detach")
+		select { // somewhere in the move
+		case <-time.After(time.Duration(round/2) * 60 * time.Millisecond):
+		case <-t.Context().Done():
+		}
+		mad.Kill()
+		r := load.Stop()
+		if err := m.Start(t.Context(), mad); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, slower(20*time.Second), func() error {
+			_, err := c.Do("SET", "round", fmt.Sprint(round))
+			return err
+		})
+		got, err := c.Do("GET", "load:ams-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var have int
+		if _, err := fmt.Sscan(got, &have); err != nil || have < r.Writes["ams-1"] {
+			t.Errorf("round %d, to %s: write %d was acknowledged; there is %s", round, engine, r.Writes["ams-1"], got)
+		}
+		for _, e := range r.Errors {
+			if strings.Contains(e, "wrote") {
+				t.Error(e)
+			}
+		}
+		eventually(t, slower(60*time.Second), func() error {
+			out := m.cli(t, "redis", "status", "cart", "--json")
+			if strings.Contains(out, "pending_engine") {
+				return fmt.Errorf("still moving: %s", out)
+			}
+			return nil
+		})
+		c.want(t, fmt.Sprint(round), "GET", "round")
+	}
+}
+
+// TestFailoverOnAServer kills the node by which a real Redis is written to: another one of the region takes over in time, and
+// nothing that was acknowledged is lost.
+func TestFailoverOnAServer(t *testing.T) {
+	addr := redisServer(t)
+	m := newMesh(t, "ams")
+	primary, other := m.join(t, "mad", "mad-1"), m.join(t, "mad", "mad-2")
+	m.cli(t, "orgs", "create", "shop")
+	password := m.create(t, "shop", "cart", "--region", "mad", "--replica-regions", "ams", "--engine", "redis://:s3cret@"+addr)
+	c := m.dial(t, m.Nodes[0], "shop", "cart", password)
+	c.want(t, "OK", "SET", "k", "v")
+	m.awaitUse(t, m.Nodes[0], m.Nodes[0])
+	for round := range 2 {
+		if !strings.Contains(m.cli(t, "redis", "status", "cart"), primary.Name+" (term") {
+			primary, other = other, primary
+		}
+		load := m.StartLoad(t.Context(), "shop", "cart", password, m.Nodes[0])
+		load.wrote(t, 20)
+		primary.Kill()
+		began := time.Now()
+		eventually(t, slower(10*time.Second), func() error {
+			_, err := c.Do("SET", "round", fmt.Sprint(round))
+			return err
+		})
+		took := time.Since(began)
+		t.Logf("writes go on %v after the kill", took)
+		if took > slower(5*time.Second) {
+			t.Errorf("the other node took over after %v", took)
+		}
+		r := load.Stop()
+		got, err := c.Do("GET", "load:ams-1")
+		var have int
+		if _, serr := fmt.Sscan(got, &have); err != nil || serr != nil || have < r.Writes["ams-1"] {
+			t.Errorf("write %d was acknowledged; there is %s, %v", r.Writes["ams-1"], got, err)
+		}
+		if err := m.Start(t.Context(), primary); err != nil {
+			t.Fatal(err)
+		}
+		m.awaitUse(t, primary, primary)
+		m.dial(t, primary, "shop", "cart", password).want(t, fmt.Sprint(round), "GET", "round")
+	}
+}
