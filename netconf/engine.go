@@ -68,6 +68,8 @@ func (e Engine) WithPassword(password string) Engine {
 func ParseEngine(text string) (Engine, error) {
 	e := Engine{Kind: EngineRedis, URL: text}
 	switch text {
+	case "":
+		return e, fmt.Errorf("%w engine: it is empty", ErrInvalid)
 	case EngineEmbedded:
 		return Engine{Kind: EngineEmbedded}, nil
 	case EngineRedis:
@@ -123,7 +125,7 @@ func (e Engine) same(o Engine) bool {
 func (d *Database) SetEngine(e Engine) error {
 	switch {
 	case d.Engine.same(e):
-		if !e.Embedded() {
+		if !e.Embedded() && e.URL != d.Engine.Redacted() { // that is what people are shown: no new password
 			d.Engine = e
 		}
 		d.Pending = Engine{}
