@@ -28,6 +28,7 @@ import (
 type heldCopy struct {
 	db       *database
 	election *election     // nil: a cluster
+	overdue  *overdue      // the election's
 	stir     chan struct{} // has the election look again
 	log      *slog.Logger
 	ctx      context.Context // ends with close
@@ -54,13 +55,15 @@ func (db *database) openCopy(ctx context.Context, t *netconf.Topology, conf netc
 	if conf.Engine.Kind == netconf.EngineCluster {
 		return h, nil
 	}
+	h.overdue = newOverdue(func() { h.election.check() })
 	if conf.Engine.Embedded() || !h.candidate(conf) {
 		if _, err := h.openStore(conf); err != nil {
 			return nil, err
 		}
 	}
 	h.election = &election{
-		db: conf.ID, self: n.opts.Name, region: n.opts.Region, leases: n.leases, copy: h, log: h.log,
+		overdue: h.overdue,
+		db:      conf.ID, self: n.opts.Name, region: n.opts.Region, leases: n.leases, copy: h, log: h.log,
 		ask: func(ctx context.Context, node string) (standing, error) {
 			return n.others.standing(ctx, node, conf.ID)
 		},
@@ -120,7 +123,7 @@ func (h *heldCopy) openStore(conf netconf.Database) (*store, error) {
 	n := h.db.node
 	o := storeOptions{
 		seed: conf.HashSeed, maxMemory: conf.MaxMemory, eviction: policyOf(conf), version: n.opts.Version, log: h.log,
-		short: h.stir,
+		short: h.stir, overdue: h.overdue,
 	}
 	if n.opts.Data != "" {
 		o.data, o.fsync = h.db.dataDir(), n.opts.Fsync

@@ -116,6 +116,7 @@ type election struct {
 	claiming  bool        // a claim is on its way, or was successful
 	promised  time.Time   // this node claims nothing before
 	guard     *time.Timer // fences when the time is over
+	overdue   *overdue    // who may not wait for the guard; may be nil
 }
 
 // run follows the topology until ctx ends. What stirs it makes it look again.
@@ -493,7 +494,9 @@ func (e *election) watch() {
 	if e.leases == nil || e.guard != nil {
 		return
 	}
-	e.guard = time.AfterFunc(e.end(), e.check)
+	left := e.end()
+	e.overdue.in(left)
+	e.guard = time.AfterFunc(left, e.check)
 }
 
 // end is how long this node may lead, as known now. Called with mu held.
@@ -515,6 +518,7 @@ func (e *election) check() {
 	}
 	left := e.end()
 	if left > 0 {
+		e.overdue.in(left)
 		e.guard.Reset(left)
 		return
 	}

@@ -71,6 +71,7 @@ type storeOptions struct {
 	fs        aof.FS // nil: the operating system's
 	version   string
 	log       *slog.Logger
+	overdue   *overdue      // whether it may still lead; nil: nobody minds
 	short     chan struct{} // has room for one: told when a write waits for replicas; nil: nobody asks
 }
 

@@ -55,6 +55,7 @@ func (c *storeConn) do(ctx context.Context, dst []byte, reqs []command.Request, 
 	if s.gone.Load() {
 		return appendGone(dst, len(reqs)), len(reqs)
 	}
+	s.opts.overdue.check()
 	led, q := s.leads(), s.quorum.Load()
 	if led && q.replicas > 0 && mayWrite(reqs) {
 		s.awaitReplicas(ctx, q)
@@ -74,6 +75,9 @@ func (c *storeConn) do(ctx context.Context, dst []byte, reqs []command.Request, 
 				return unacknowledged(dst, from, reqs, err), done
 			}
 		}
+	}
+	if wrote {
+		s.opts.overdue.check()
 	}
 	if wrote && (q.replicas > 0 || s.fenced.Load()) {
 		if err := s.awaitSafe(ctx, q, offset); err != nil {
