@@ -73,7 +73,8 @@ func TestCarry(t *testing.T) {
 		t.Errorf("after the client's end: %v", err)
 	}
 	// A revoked peer's carried connections end too.
-	client = dial(t, peer, home, at)
+	carried := dial(t, peer, home, at)
+	defer carried.Close()
 	server, err = gateway.Accept()
 	must(t, err)
 	if n := a.ClosePeer(home); n < 1 {

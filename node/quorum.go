@@ -168,6 +168,8 @@ func (s *store) shortOf() {
 	}
 }
 
+//lint:file-ignore ST1005 the errors below are Redis's own texts
+
 // errFenced is Redis's answer of a replica.
 var errFenced = errors.New("READONLY You can't write against a read only replica.")
 

@@ -35,7 +35,6 @@ type Cluster struct {
 
 	mu      sync.Mutex
 	members map[memberKey]*Engine
-	nextID  atomic.Int64
 }
 
 // memberKey: what reads replicas has connections of its own, so that a primary that was demoted doesn't answer on others.
