@@ -100,7 +100,7 @@ func (s *Server) lookAtMembers(ctx context.Context) error {
 	defer cancel()
 	list, err := s.control.client.MemberList(look)
 	if err != nil {
-		return nil // control is away, which the registry says
+		return s.voteAtLast(look) // or control is away, which the registry says
 	}
 	t, _ := s.control.registry.Current()
 	var members []string
@@ -111,6 +111,11 @@ func (s *Server) lookAtMembers(ctx context.Context) error {
 			continue // an earlier try to become one
 		}
 		others++
+		if m.IsLearner && s.control.member != nil && m.ID == s.control.member.ID() { // its promotion didn't get through
+			if err := etcd.PromoteMember(look, s.control.client, m.ID); err != nil {
+				return err
+			}
+		}
 		if m.Name == "" {
 			continue // added, not started yet
 		}
@@ -190,13 +195,45 @@ func (s *Server) becomeMember(ctx context.Context, t *netconf.Topology, members 
 		return err
 	}
 	s.control.member = member
-	if err := etcd.PromoteMember(ctx, s.control.client, id); err != nil {
+	slices.Sort(all)
+	// Written down before it votes: one that votes, and isn't started again with the node, can cost the others their majority.
+	s.id.Member, s.id.Members = true, all
+	if err := s.id.save(s.opts.Data); err != nil {
 		return err
 	}
-	s.id.Member = true
 	if err := s.relayControl(); err != nil {
 		return err
 	}
-	slices.Sort(all)
+	if err := etcd.PromoteMember(ctx, s.control.client, id); err != nil {
+		return err // tried again with the next look
+	}
+	s.id.Members = nil
 	return s.reach(t, all)
+}
+
+// voteAtLast promotes this node's member where the node was started again before it voted. Until then it answers no
+// questions, so the others are asked.
+func (s *Server) voteAtLast(ctx context.Context) error {
+	if s.control.member == nil || len(s.id.Control) == 0 {
+		return nil
+	}
+	secure, err := s.keys.client()
+	if err != nil {
+		return err
+	}
+	client, err := etcd.NewClient(etcd.ClientOptions{Endpoints: s.id.Control, TLS: secure, Dial: s.dialControl})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	list, err := client.MemberList(ctx)
+	if err != nil {
+		return nil // away
+	}
+	for _, m := range list.Members {
+		if m.ID == s.control.member.ID() && m.IsLearner {
+			return etcd.PromoteMember(ctx, client, m.ID)
+		}
+	}
+	return nil
 }
