@@ -24,7 +24,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -451,78 +450,6 @@ func (n *Node) endLostWaits(ctx context.Context) {
 		case <-changed:
 		}
 	}
-}
-
-// HandOver gives what this node leads to other nodes of its region, where there are any that have all of it.
-func (n *Node) HandOver(ctx context.Context) {
-	n.leaving.Store(true)
-	n.handOver(ctx)
-}
-
-func (n *Node) handOver(ctx context.Context) {
-	_ = each(n.all(), func(db *database) error {
-		db.handOver(ctx)
-		return nil
-	})
-}
-
-// givesWay tells whether other nodes are to lead what this one could: it is ending, or it is drained and there is another one
-// in the region.
-func (n *Node) givesWay(t *netconf.Topology) bool {
-	if n.leaving.Load() {
-		return true
-	}
-	if self, _ := t.Node(n.opts.Name); !self.Draining {
-		return false
-	}
-	for _, other := range t.NodesIn(n.opts.Region) {
-		if _, alive := t.Live.Nodes[other.Name]; alive && other.Name != n.opts.Name && !other.Draining {
-			return true
-		}
-	}
-	return false
-}
-
-// followDraining hands over what this node leads whenever it gives way to others. What nobody can take yet it tries again.
-func (n *Node) followDraining(ctx context.Context) {
-	gave := false
-	for {
-		t, changed := n.source.Current()
-		gives := n.givesWay(t)
-		var again <-chan time.Time
-		if gives && ctx.Err() == nil && slices.ContainsFunc(n.all(), func(db *database) bool { return db.copy() != nil && db.copy().leads() }) {
-			if !gave {
-				n.log.Info("drained: hands over what it leads")
-			}
-			n.handOver(ctx)
-			again = time.After(retryRole)
-		}
-		gave = gives
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		case <-again:
-		}
-	}
-}
-
-// Healthy is nil when the node serves all databases of the topology, and what it holds of them can be read.
-func (n *Node) Healthy() error {
-	if n.leaving.Load() {
-		return errors.New("the node is ending")
-	}
-	topology, _ := n.source.Current()
-	for _, conf := range topology.Databases {
-		db := n.database(conf.Org, conf.Name)
-		if db == nil {
-			return fmt.Errorf("database %s/%s isn't served", conf.Org, conf.Name)
-		}
-		if err := db.usable(); err != nil {
-			return fmt.Errorf("database %s/%s: %w", conf.Org, conf.Name, err)
-		}
-	}
-	return nil
 }
 
 // Drain ends the sessions of Redis clients gracefully, within ctx. The mesh goes on, so that other nodes can drain
