@@ -13,7 +13,8 @@ import (
 	"respmesh/test/dev"
 )
 
-var builder dev.Builder // the program, built once
+// builder builds the program once, without the race detector: these tests measure time, and test/e2e has it.
+var builder = dev.Builder{Plain: true}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
