@@ -18,7 +18,6 @@ func TestChangesWithoutDowntime(t *testing.T) {
 	for i := range 200 { // some megabytes, so that a first sync takes a moment
 		c.want(t, "OK", "SET", fmt.Sprint("big:", i), string(make([]byte, 100<<10)))
 	}
-	m.awaitUse(t, nrt, ams)
 	load := m.StartLoad(t.Context(), "shop", "cart", password, m.Nodes...)
 	load.wrote(t, 20)
 	for _, step := range [][]string{
