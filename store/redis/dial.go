@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -65,6 +66,7 @@ func greet(ctx context.Context, conn net.Conn, g greeting) (*frame.Reader, info,
 	}
 	if g.info {
 		step("INFO", "replication")
+		step("PING") // INFO is answered while the server loads its data, this isn't
 	}
 	if len(steps) == 0 {
 		step("PING")
@@ -81,6 +83,9 @@ func greet(ctx context.Context, conn net.Conn, g greeting) (*frame.Reader, info,
 		}
 		if f.IsError() && (s == "AUTH" || s == "HELLO" || s == "READONLY" || isNoAuth(f)) {
 			return nil, nil, fmt.Errorf("the server refuses %s: %s", s, f.Text())
+		}
+		if s == "PING" && bytes.HasPrefix(f.Raw, []byte("-LOADING")) {
+			return nil, nil, errLoading
 		}
 		if s == "INFO" && !f.IsError() { // an ACL may forbid it
 			in = parseInfo(f.Text())

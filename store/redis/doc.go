@@ -17,7 +17,8 @@
 //     that UNKNOWNOUTCOME. Reads are tried once more.
 //   - When a write has been answered, [Engine.Position] is at or after it: the server is asked for its offset (ROLE)
 //     behind each batch that holds something else than reads, in the same write, and the replies wait for that answer.
-//   - Errors of the server pass unchanged.
+//   - Errors of the server pass unchanged. A server that loads its data after a start isn't connected to until it has:
+//     that is [State]'s reason meanwhile.
 //   - What is in flight is bounded; who waits for it can leave at any time.
 //
 // The protocol is RESP as in https://redis.io/docs/latest/develop/reference/protocol-spec/, Sentinel's as in
@@ -47,4 +48,5 @@ var (
 	errLeft    = errors.New("the session has gone")  //
 	errFrame   = errors.New("unexpected frame")      //
 	errMoved   = errors.New("the primary has moved") //
+	errLoading = errors.New("the server is loading its data")
 )

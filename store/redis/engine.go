@@ -123,6 +123,7 @@ func newEngine(ctx context.Context, opt Options, t *target, g greeting, tab *tab
 	e.addr.Store(&first)
 	ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	e.srv = newServer(ctx, &e.opt, g, e.dial, e.learn)
+	e.srv.loads = func() { e.publish(State{Reason: "the server at " + e.Addr() + ": " + errLoading.Error()}) }
 	e.wg.Go(func() { e.watch(ctx) })
 	return e
 }

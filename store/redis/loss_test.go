@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -291,4 +292,35 @@ func TestAtMostOnce(t *testing.T) {
 		t.Errorf("%d executed, %d acknowledged, %d unknown", n, acked.Load(), unsure.Load())
 	}
 	t.Logf("%d executed, %d acknowledged, %d unknown", n, acked.Load(), unsure.Load())
+}
+
+// A server that loads its data isn't usable: nobody is answered LOADING.
+func TestLoading(t *testing.T) {
+	r := startReal(t)
+	for i := range 2000 {
+		r.raw("SET", "key:"+strconv.Itoa(i), strings.Repeat("v", 100))
+	}
+	r.raw("SAVE")
+	e := open(t, redis.Options{URL: "unix://" + r.sock, Region: "mad"})
+	s := newSession(t, e)
+	s.want("GET key:7", "$100\r\n"+strings.Repeat("v", 100)+"\r\n")
+	r.kill()
+	if !r.start(lookServer(t), "--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024") {
+		t.Fatal("it doesn't start again")
+	}
+	var loading bool
+	until(t, "the data are loaded", func() bool {
+		got := s.do("GET key:7")
+		if strings.Contains(got, "LOADING") {
+			t.Fatalf("%q", got)
+		}
+		loading = loading || got == down && !e.State().Primary && strings.Contains(e.State().Reason, "is loading its data")
+		return strings.HasPrefix(got, "$100")
+	})
+	if !loading {
+		t.Error("it wasn't said that the server loads")
+	}
+	if st := e.State(); !st.Usable {
+		t.Error(st)
+	}
 }

@@ -19,6 +19,8 @@ type server struct {
 	dial     func(ctx context.Context) (net.Conn, error)
 	learn    func(info) (moved func(int64), err error) // what a connection's server says of itself; may refuse it
 
+	loads func() // it answers, but that it is loading its data
+
 	slots [2][]slot // by protocol, 2 and 3
 
 	mu      sync.Mutex
@@ -106,6 +108,9 @@ func (s *server) attempt(proto int, own bool) (*pipe, error) {
 	g.proto = proto
 	r, in, err := greet(ctx, conn, g)
 	var moved func(int64)
+	if errors.Is(err, errLoading) && s.loads != nil {
+		s.loads()
+	}
 	if err == nil && s.learn != nil {
 		moved, err = s.learn(in)
 	}

@@ -67,7 +67,8 @@ func TestSupervise(t *testing.T) {
 	if got := s.do("GET k"); got != down {
 		t.Errorf("%q", got)
 	}
-	_, _, s = supervise(t, opt)
+	_, e, s := supervise(t, opt)
+	until(t, "the server has loaded its data", func() bool { return e.State().Usable })
 	s.want("GET k", "$1\r\nw\r\n")
 	if strings.Contains(out.String(), secret) {
 		t.Error("the password is in the log")
@@ -88,7 +89,8 @@ func TestSuperviseAfterACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The first supervisor would start its own again: it waits, since the lock is held by the new one.
-	_, _, s = supervise(t, redis.SuperviseOptions{Dir: other})
+	_, e, s := supervise(t, redis.SuperviseOptions{Dir: other})
+	until(t, "the server has loaded its data", func() bool { return e.State().Usable })
 	s.want("GET k", "$1\r\nv\r\n")
 	if now := s.field("process_id"); now == pid {
 		t.Error("it is the same server")
