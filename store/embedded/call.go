@@ -89,7 +89,7 @@ func (x *call) peek(key []byte) *object {
 
 // expired: the stream of a primary knows best what exists, so for it nothing is expired.
 func (x *call) expired(ent *entry[object]) bool {
-	return x.db.volatile[ent.val.vol].at < x.now && !x.fromStream
+	return x.db.expireAt(&ent.val) < x.now && !x.fromStream
 }
 
 // write returns the value of a key that the command is going to change. An expired one is deleted first.

@@ -207,8 +207,8 @@ func (e *Engine) victim() (db int, ent *entry[object]) {
 	case VolatileTTL: // the heaps know
 		var at int64
 		for i, ks := range e.dbs {
-			if len(ks.volatile) > 1 && (ent == nil || ks.volatile[1].at < at) {
-				db, ent, at = i, ks.volatile[1].ent, ks.volatile[1].at
+			if ks.expires() > 0 && (ent == nil || ks.volatile.at(1).at < at) {
+				db, ent, at = i, ks.volatile.at(1).ent, ks.volatile.at(1).at
 			}
 		}
 		return db, ent
@@ -248,7 +248,7 @@ func (ks *keyspace) randomKey(withTTL bool) *entry[object] {
 		return ks.keys.random()
 	}
 	if n := ks.expires(); n > 0 {
-		return ks.volatile[1+rand.IntN(n)].ent
+		return ks.volatile.at(1 + rand.IntN(n)).ent
 	}
 	return nil
 }

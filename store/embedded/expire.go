@@ -23,21 +23,26 @@ func expireCommands() []registration {
 // --- deleting what is over ---
 
 const (
-	housekeepingEvery = 50 * time.Millisecond
-	// expireSlice bounds one stay under the lock for background work.
-	expireSlice = time.Millisecond
+	// housekeeping comes more often while more than a share of the keys is found to be over: one in deadShare.
+	housekeepingEvery   = 50 * time.Millisecond
+	housekeepingSoonest = 2 * time.Millisecond
+	deadShare           = 20
+	// expireSlice is when background work lets go of the lock, so that no stay is longer than a millisecond.
+	expireSlice = 500 * time.Microsecond
 )
 
 // housekeeping deletes expired keys and goes on with the resizing of idle tables, in slices short enough not to be felt.
 func (e *Engine) housekeeping() {
-	tick := time.NewTicker(housekeepingEvery)
-	defer tick.Stop()
+	every := housekeepingEvery
+	timer := time.NewTimer(every)
+	defer timer.Stop()
 	for {
 		select {
 		case <-e.closed:
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
+		before := e.stats.expired.Load()
 		for more := true; more; {
 			select {
 			case <-e.closed:
@@ -46,7 +51,27 @@ func (e *Engine) housekeeping() {
 			}
 			more = e.housekeep()
 		}
+		if e.manyExpired(e.stats.expired.Load() - before) {
+			every = max(every/2, housekeepingSoonest)
+		} else {
+			every = min(every*2, housekeepingEvery)
+		}
+		timer.Reset(every)
 	}
+}
+
+// manyExpired tells whether n keys that were over are more than a small share of all.
+func (e *Engine) manyExpired(n int64) bool {
+	if n == 0 {
+		return false
+	}
+	e.rlock()
+	defer e.mu.RUnlock()
+	keys := n
+	for _, ks := range e.dbs {
+		keys += int64(ks.len())
+	}
+	return n*deadShare > keys
 }
 
 // housekeep does a slice of the background work and tells whether there is more.
@@ -61,6 +86,7 @@ func (e *Engine) housekeep() (more bool) {
 		return true
 	}
 	for _, ks := range e.dbs {
+		ks.keys.shrink()
 		for start := time.Now(); ks.keys.step(64); {
 			if time.Since(start) > expireSlice {
 				return true
@@ -81,7 +107,7 @@ func (e *Engine) needsHousekeeping(now int64) bool {
 		return true
 	}
 	for _, ks := range e.dbs {
-		if ks.keys.resizing() || !e.replica && len(ks.volatile) > 1 && ks.volatile[1].at < now {
+		if ks.keys.resizing() || ks.keys.sparse() || !e.replica && ks.volatile.due(now) {
 			return true
 		}
 	}
@@ -96,10 +122,10 @@ func (e *Engine) expireDue(now int64, slice time.Duration) (more bool) {
 	}
 	start, n := time.Now(), 0
 	for i, ks := range e.dbs {
-		for len(ks.volatile) > 1 && ks.volatile[1].at < now {
-			e.expireKey(i, ks.volatile[1].ent)
+		for ks.volatile.due(now) {
+			e.expireKey(i, ks.volatile.at(1).ent)
 			e.effects.end()
-			if n++; n%32 == 0 && time.Since(start) > slice {
+			if n++; n%16 == 0 && time.Since(start) > slice {
 				return true
 			}
 		}

@@ -196,7 +196,7 @@ func (ks *keyspace) averageTTL(now int64) int64 {
 	step := max(n/ttlSample, 1)
 	var sum, count int64
 	for i := 1; i <= n; i += step {
-		sum += max(ks.volatile[i].at-now, 0)
+		sum += max(ks.volatile.at(i).at-now, 0)
 		count++
 	}
 	return sum / count

@@ -5,23 +5,16 @@ import "unsafe"
 // keyspace is one database: its keys, the order in which those with a TTL end, and the memory of both. It knows
 // nothing of clients or replicas.
 type keyspace struct {
-	keys *keytable[object]
-	// volatile is a binary heap of the keys with a TTL, the soonest at 1; object.vol is a key's place in it. [0] is
-	// never used, so that vol 0 means none.
-	volatile []deadline
+	keys     *keytable[object]
+	volatile deadlines
 	memory   int64
 
 	snap   *snapshot // under way, nil if none
 	snapDB int       // this database's number in it
 }
 
-type deadline struct {
-	at  int64 // unix ms
-	ent *entry[object]
-}
-
 func newKeyspace(seed uint64) *keyspace {
-	return &keyspace{keys: newKeytable[object](seed), volatile: make([]deadline, 1)}
+	return &keyspace{keys: newKeytable[object](seed)}
 }
 
 // entryOf gives the entry that an object is part of: objects exist nowhere else.
@@ -32,7 +25,7 @@ func entryOf(o *object) *entry[object] {
 func (ks *keyspace) len() int { return ks.keys.len() }
 
 // expires is the number of keys with a TTL.
-func (ks *keyspace) expires() int { return len(ks.volatile) - 1 }
+func (ks *keyspace) expires() int { return ks.volatile.end() - 1 }
 
 // add stores a value under a key that isn't there.
 func (ks *keyspace) add(key []byte, p payload, lru uint32) *object {
@@ -74,70 +67,32 @@ func (ks *keyspace) expireAt(o *object) int64 {
 	if o.vol == 0 {
 		return 0
 	}
-	return ks.volatile[o.vol].at
+	return ks.volatile.at(int(o.vol)).at
 }
-
-// deadlineSize is what a TTL costs.
-const deadlineSize = int64(unsafe.Sizeof(deadline{}))
 
 // size is the memory of all keys and of the tables that hold them.
 func (ks *keyspace) size() int64 {
-	return ks.memory + int64(len(ks.keys.table[0])+len(ks.keys.table[1]))*8 + int64(cap(ks.volatile)-1)*deadlineSize
+	return ks.memory + int64(len(ks.keys.table[0])+len(ks.keys.table[1]))*8 + ks.volatile.size()
 }
 
 func (ks *keyspace) setExpire(o *object, at int64) {
-	i := int(o.vol)
-	if i == 0 {
-		i = len(ks.volatile)
-		ks.volatile = append(ks.volatile, deadline{ent: entryOf(o)})
-		o.vol = uint32(i)
+	if o.vol == 0 {
+		o.vol = uint32(ks.volatile.add(deadline{ent: entryOf(o)}))
 	}
-	ks.volatile[i].at = at
-	ks.sift(i)
+	i := int(o.vol)
+	ks.volatile.at(i).at = at
+	ks.volatile.sift(i)
 }
 
 func (ks *keyspace) clearExpire(o *object) {
-	i, last := int(o.vol), len(ks.volatile)-1
+	i := int(o.vol)
 	if i == 0 {
 		return
 	}
-	ks.volatile[i] = ks.volatile[last]
-	ks.volatile[last] = deadline{}
-	ks.volatile = ks.volatile[:last]
 	o.vol = 0
-	if i < last {
-		ks.volatile[i].ent.val.vol = uint32(i)
-		ks.sift(i)
+	last := ks.volatile.pop()
+	if i < ks.volatile.end() {
+		*ks.volatile.at(i) = last
+		ks.volatile.sift(i)
 	}
-	if n := cap(ks.volatile); n > 1024 && last < n/4 {
-		ks.volatile = append(make([]deadline, 0, n/2), ks.volatile...)
-	}
-}
-
-// sift moves the deadline at i to its place in the heap.
-func (ks *keyspace) sift(i int) {
-	h := ks.volatile
-	d := h[i]
-	for i > 1 && h[i/2].at > d.at {
-		h[i] = h[i/2]
-		h[i].ent.val.vol = uint32(i)
-		i /= 2
-	}
-	for {
-		child := 2 * i
-		if child >= len(h) {
-			break
-		}
-		if child+1 < len(h) && h[child+1].at < h[child].at {
-			child++
-		}
-		if h[child].at >= d.at {
-			break
-		}
-		h[i] = h[child]
-		h[i].ent.val.vol = uint32(i)
-		i = child
-	}
-	h[i] = d
-	d.ent.val.vol = uint32(i)
 }

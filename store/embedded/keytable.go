@@ -207,8 +207,15 @@ func (d *keytable[V]) grow() {
 	}
 }
 
+// sparse tells whether the table is much too large and may be made smaller. Removals see to that, but not those during
+// an earlier resize or a pause.
+func (d *keytable[V]) sparse() bool {
+	n := len(d.table[0])
+	return n > tableMin && d.used[0] < n/8 && !d.resizing() && d.paused == 0
+}
+
 func (d *keytable[V]) shrink() {
-	if n := len(d.table[0]); !d.resizing() && n > tableMin && d.used[0] < n/8 && d.paused == 0 {
+	if d.sparse() {
 		d.table[1], d.moved = make([]*entry[V], tableSize(d.used[0])), 0
 	}
 }

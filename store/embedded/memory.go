@@ -91,7 +91,7 @@ func memoryStats(x *call) {
 			x.bulkString("db." + strconv.Itoa(i))
 			x.mapHeader(2)
 			pair("overhead.hashtable.main", int64(len(ks.keys.table[0])+len(ks.keys.table[1]))*8)
-			pair("overhead.hashtable.expires", int64(cap(ks.volatile))*deadlineSize)
+			pair("overhead.hashtable.expires", ks.volatile.size())
 		}
 	}
 	pair("overhead.total", tables+scripts)

@@ -139,7 +139,7 @@ func (x *call) watchedExpired() bool {
 	for _, w := range x.c.watches {
 		ks := x.e.dbs[w.db]
 		ent := ks.keys.find(bytesOf(w.key))
-		if !w.expired && ent != nil && ent.val.vol != 0 && ks.volatile[ent.val.vol].at < x.now {
+		if !w.expired && ent != nil && ent.val.vol != 0 && ks.expireAt(&ent.val) < x.now {
 			return true
 		}
 	}
@@ -173,7 +173,7 @@ func (e *Engine) touchedAll(db int, before, after *keyspace) {
 		was, is, over := before.keys.find(bytesOf(key)), (*entry[object])(nil), false
 		if after != nil {
 			is = after.keys.find(bytesOf(key))
-			over = is != nil && is.val.vol != 0 && after.volatile[is.val.vol].at < now
+			over = is != nil && is.val.vol != 0 && after.expireAt(&is.val) < now
 		}
 		if was == nil && is == nil {
 			continue

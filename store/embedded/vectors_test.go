@@ -230,7 +230,7 @@ func audit(e *Engine) error {
 			o := &ent.val
 			if o.vol != 0 {
 				volatile++
-				if ks.volatile[o.vol].ent != ent {
+				if ks.volatile.at(int(o.vol)).ent != ent {
 					err = fmt.Errorf("db %d: %q has a wrong place in the heap", i, ent.key)
 				}
 			}
@@ -250,8 +250,8 @@ func audit(e *Engine) error {
 			return fmt.Errorf("db %d: counted %d keys, %d volatile, %d bytes, has %d, %d, %d",
 				i, ks.len(), ks.expires(), ks.memory, n, volatile, memory)
 		}
-		for j := 2; j < len(ks.volatile); j++ {
-			if ks.volatile[j].at < ks.volatile[j/2].at {
+		for j := 2; j < ks.volatile.end(); j++ {
+			if ks.volatile.at(j).at < ks.volatile.at(j/2).at {
 				return fmt.Errorf("db %d: heap out of order", i)
 			}
 		}
