@@ -28,7 +28,7 @@ var firstNode = netip.IPv6Loopback()
 
 // found makes a mesh with this node as the first. A node that was interrupted in it goes on where it was.
 func (s *Server) found(ctx context.Context) error {
-	embedded := len(s.opts.Etcd.Endpoints) == 0
+	embedded := !s.outsideControl()
 	if err := s.openOwnControl(ctx, firstNode, embedded); err != nil {
 		return err
 	}
@@ -164,8 +164,10 @@ func (s *Server) join(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("join at %s: the mesh's state: %w", s.opts.Join, err)
 	}
-	if err := s.keys.keep(answer.CA, answer.Certificate); err != nil {
-		return err
+	if answer.Certificate != "" { // else the control plane isn't the mesh's own
+		if err := s.keys.keep(answer.CA, answer.Certificate); err != nil {
+			return err
+		}
 	}
 	if err := etcd.WriteSnapshot(s.path(topologyName), topology); err != nil {
 		return err
@@ -209,7 +211,7 @@ func (s *Server) openControl(ctx context.Context) (err error) {
 		return err
 	}
 	options := etcd.ClientOptions{Endpoints: s.id.Control, Dial: s.dialControl}
-	if len(s.opts.Etcd.Endpoints) > 0 {
+	if s.outsideControl() {
 		options = etcd.ClientOptions{Endpoints: s.opts.Etcd.Endpoints}
 		options.TLS, err = s.opts.Etcd.tls()
 	} else {
@@ -233,7 +235,7 @@ func (s *Server) openControl(ctx context.Context) (err error) {
 	return s.readdress(ctx)
 }
 
-// authority tells whether this node enrolls others: it made the mesh.
+// authority tells whether this node holds the CA's key: it made the mesh, or carries the control plane.
 func (s *Server) authority() bool {
 	_, err := os.Stat(s.path(keysDir) + "/ca.key")
 	return err == nil

@@ -77,7 +77,11 @@ func (s *Server) relayPeers(t *netconf.Topology, members []string) error {
 // keepMembers follows who carries the control plane, and becomes one of those if it should.
 func (s *Server) keepMembers(ctx context.Context) {
 	for {
-		if err := s.lookAtMembers(ctx); err != nil && ctx.Err() == nil {
+		err := s.lookAtMembers(ctx)
+		if err == nil {
+			err = s.takeAuthority(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			s.opts.Log.Warn("members of the control plane", "err", err)
 		}
 		_, changed := s.control.registry.Current()
@@ -153,6 +157,7 @@ func (s *Server) reach(t *netconf.Topology, members []string) error {
 			control = append(control, controlURL(n.Addr))
 		}
 	}
+	s.others.Store(&control)
 	endpoints := control
 	if s.control.member != nil {
 		endpoints = s.control.member.Endpoints() // it knows whom to ask; another one may be about to end

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,8 +43,9 @@ type Server struct {
 	control *control
 	conns   *controlConns
 	relays  []*relay
-	peers   map[string]*relay  // to and from the other members of the control plane
-	cancel  context.CancelFunc // ends wg
+	peers   map[string]*relay        // to and from the other members of the control plane
+	others  atomic.Pointer[[]string] // their endpoints, for nodes that join
+	cancel  context.CancelFunc       // ends wg
 	wg      sync.WaitGroup
 	fleet   *api.MeshFleet
 	admin   *admin
@@ -207,11 +209,12 @@ func (s *Server) run(ctx context.Context) error {
 		return err
 	}
 	s.node.rotateKey = s.rotate
+	s.others.Store(&s.id.Control)
 	if s.fleet, err = s.node.fleet(s.control); err != nil {
 		return err
 	}
 	server, err := api.NewServer(api.Options{
-		Control: registry, Fleet: s.fleet, Local: (*local)(s.node), Connect: s.node.connect, CheckRules: checkRules, Enroller: s.enroller(),
+		Control: registry, Fleet: s.fleet, Local: (*local)(s.node), Connect: s.node.connect, CheckRules: checkRules, Enroller: enroller{s},
 		Version: s.opts.Version, Node: s.opts.Name, Log: s.opts.Log,
 	})
 	if err != nil {
@@ -233,7 +236,7 @@ func (s *Server) run(ctx context.Context) error {
 	}))
 	s.admin.streams = s.streams
 	s.admin.serve(loopbackOnly(mux), nil)
-	if len(s.opts.Etcd.Endpoints) == 0 {
+	if !s.outsideControl() {
 		ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 		s.wg.Go(func() { s.keepMembers(ctx) })
 		s.wg.Go(func() { s.dropLost(ctx) })

@@ -7,8 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
-	"respmesh/netconf/api"
 	"respmesh/netconf/api/pki"
 	"respmesh/netconf/etcd"
 )
@@ -18,7 +18,7 @@ type serverKeys struct {
 	dir string
 	key crypto.Signer
 	api *pki.Server
-	ca  *pki.CA // where nodes are enrolled; nil elsewhere
+	ca  atomic.Pointer[pki.CA] // on members of the control plane, where nodes are enrolled; nil elsewhere
 }
 
 // Files in the directory of the keys.
@@ -40,9 +40,11 @@ func openKeys(dir string, authority bool) (_ *serverKeys, err error) {
 		return nil, err
 	}
 	if _, serr := os.Stat(k.path("ca.key")); serr == nil || authority {
-		if k.ca, err = pki.OpenCA(dir); err != nil {
+		ca, err := pki.OpenCA(dir)
+		if err != nil {
 			return nil, err
 		}
+		k.ca.Store(ca)
 	}
 	return k, nil
 }
@@ -52,13 +54,13 @@ func (k *serverKeys) path(name string) string { return filepath.Join(k.dir, name
 // request asks for a certificate.
 func (k *serverKeys) request(name string) ([]byte, error) { return pki.Request(k.key, name) }
 
-// sign makes the node's own certificate, where the authority is.
+// sign makes the node's own certificate, where the CA's key is.
 func (k *serverKeys) sign(name string, addr netip.Addr) error {
 	csr, err := k.request(name)
 	if err != nil {
 		return err
 	}
-	cert, err := k.ca.SignNode(csr, name, addr)
+	cert, err := k.ca.Load().SignNode(csr, name, addr)
 	if err != nil {
 		return err
 	}
@@ -71,6 +73,15 @@ func (k *serverKeys) keep(ca, cert string) error {
 		return err
 	}
 	return replaceFile(k.path(nodeCertName), []byte(cert))
+}
+
+// question asks another member for the CA's key.
+func (k *serverKeys) question() (*pki.Question, error) {
+	cert, err := os.ReadFile(k.path(nodeCertName))
+	if err != nil {
+		return nil, fmt.Errorf("node certificate: %w", err)
+	}
+	return pki.Ask(k.key, cert)
 }
 
 // files are what an etcd member needs.
@@ -90,22 +101,6 @@ func (k *serverKeys) client() (*tls.Config, error) {
 	}
 	_, client, err := pki.Config(ca, cert, k.key)
 	return client, err
-}
-
-// enroller signs for nodes that join, where the authority is.
-func (s *Server) enroller() api.Enroller {
-	if s.keys.ca == nil {
-		return nil
-	}
-	return api.LocalEnroller{CA: s.keys.ca, Control: s.controlEndpoints}
-}
-
-// controlEndpoints are where nodes reach the control plane, over the mesh or outside.
-func (s *Server) controlEndpoints() []string {
-	if len(s.opts.Etcd.Endpoints) > 0 {
-		return s.opts.Etcd.Endpoints
-	}
-	return []string{controlURL(s.node.infra)}
 }
 
 func controlURL(addr netip.Addr) string {

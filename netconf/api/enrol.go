@@ -33,8 +33,12 @@ import (
 
 // Enroller gives a node that joined what it needs for the control plane.
 type Enroller interface {
+	// Ready tells whether nodes can be enrolled here now. It may change.
+	Ready() bool
 	// Enrol signs the node's certificate. It is called after the node is in the registry, and again for a retry.
 	Enrol(ctx context.Context, node netconf.Node, csr []byte) (Enrolment, error)
+	// Share answers a node of the mesh that asks for the CA's key. Only a member of the control plane gets it.
+	Share(ctx context.Context, node netconf.Node, question *pki.Question) (sealed []byte, err error)
 }
 
 // Enrolment is what a node needs for the control plane.
@@ -45,17 +49,46 @@ type Enrolment struct {
 
 // LocalEnroller signs with a CA that is on this node.
 type LocalEnroller struct {
-	CA      *pki.CA
+	CA      func() *pki.CA  // nil: it isn't here (yet)
 	Control func() []string // the endpoints to hand out
+	// Member tells whether a node is a member of the control plane, with a vote.
+	Member func(ctx context.Context, node netconf.Node) (bool, error)
 }
+
+// Ready implements Enroller.
+func (e LocalEnroller) Ready() bool { return e.CA() != nil }
 
 // Enrol implements Enroller.
 func (e LocalEnroller) Enrol(_ context.Context, node netconf.Node, csr []byte) (Enrolment, error) {
-	cert, err := e.CA.SignNode(csr, node.Name, node.Addr)
+	ca := e.CA()
+	if ca == nil {
+		return Enrolment{}, errNoEnroller
+	}
+	cert, err := ca.SignNode(csr, node.Name, node.Addr)
 	if err != nil {
 		return Enrolment{}, err
 	}
-	return Enrolment{CA: e.CA.PEM(), Certificate: cert, Control: e.Control()}, nil
+	return Enrolment{CA: ca.PEM(), Certificate: cert, Control: e.Control()}, nil
+}
+
+// Share implements Enroller.
+func (e LocalEnroller) Share(ctx context.Context, node netconf.Node, question *pki.Question) ([]byte, error) {
+	ca := e.CA()
+	if ca == nil {
+		return nil, errNoEnroller
+	}
+	member, err := e.Member(ctx, node)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("who carries the control plane: %w", err)
+	case !member:
+		return nil, failf(CodeForbidden, "node %s doesn't carry the control plane; only such nodes hold the CA's key", node.Name)
+	}
+	sealed, err := ca.Share(question, node.Name)
+	if err != nil {
+		return nil, failf(CodeForbidden, "%v", err)
+	}
+	return sealed, nil
 }
 
 const (

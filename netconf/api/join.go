@@ -14,10 +14,13 @@ import (
 	"respmesh/netconf/api/pki"
 )
 
-var errNoEnroller = &Error{Code: CodeUnavailable, Message: "this node can't take others in; join at one that holds the control plane"}
+var errNoEnroller = &Error{Code: CodeUnavailable, Message: "this node can't take others in: it doesn't carry the control plane; join at one that does, which respmesh nodes list shows"}
+
+// enrolls tells whether nodes can be taken in here now.
+func (s *Server) enrolls() bool { return s.opt.Enroller != nil && s.opt.Enroller.Ready() }
 
 func joinChallenge(c *call) (any, error) {
-	if c.s.opt.Enroller == nil {
+	if !c.s.enrolls() {
 		return nil, errNoEnroller
 	}
 	return JoinChallenge{
@@ -27,7 +30,7 @@ func joinChallenge(c *call) (any, error) {
 }
 
 func join(c *call) (any, error) {
-	if c.s.opt.Enroller == nil {
+	if !c.s.enrolls() {
 		return nil, errNoEnroller
 	}
 	source := sourceOf(c.Request)
@@ -150,7 +153,7 @@ func nodeCertificate(c *call) (any, error) {
 	if err := c.decode(&in); err != nil {
 		return nil, err
 	}
-	if c.s.opt.Enroller == nil {
+	if !c.s.enrolls() {
 		return nil, errNoEnroller
 	}
 	n, ok := c.topo.Node(c.who.node)
@@ -165,6 +168,57 @@ func nodeCertificate(c *call) (any, error) {
 		return nil, fmt.Errorf("sign the certificate of node %s: %w", n.Name, err)
 	}
 	return CertificateResponse{CA: string(m.CA), Certificate: string(m.Certificate), Control: append([]string{}, m.Control...)}, nil
+}
+
+// nodeAuthority hands the CA's key to another member of the control plane. No token is good for that.
+func nodeAuthority(c *call) (any, error) {
+	var in AuthorityRequest
+	if err := c.decode(&in); err != nil {
+		return nil, err
+	}
+	if !c.s.enrolls() {
+		return nil, errNoEnroller
+	}
+	n, ok := c.topo.Node(c.who.node)
+	if !ok {
+		return nil, failf(CodeForbidden, "only a node may ask for the CA's key, over the mesh")
+	}
+	q := pki.Question{Certificate: []byte(in.Certificate)}
+	for _, f := range []struct {
+		to   *[]byte
+		name string
+		text string
+	}{{&q.PublicKey, "public_key", in.PublicKey}, {&q.Signature, "signature", in.Signature}} {
+		var err error
+		if *f.to, err = base64.StdEncoding.DecodeString(f.text); err != nil {
+			return nil, failf(CodeInvalid, "%s has to be base64", f.name)
+		}
+	}
+	sealed, err := c.s.opt.Enroller.Share(c.Context(), n, &q)
+	if err != nil {
+		c.s.log.Warn("the CA's key wasn't handed out", "to", n.Name, "err", err)
+		return nil, err
+	}
+	c.s.log.Info("the CA's key was handed to another member of the control plane", "to", n.Name)
+	return AuthorityResponse{Sealed: base64.StdEncoding.EncodeToString(sealed)}, nil
+}
+
+func questionBody(q *pki.Question) AuthorityRequest {
+	return AuthorityRequest{
+		Certificate: string(q.Certificate), PublicKey: base64.StdEncoding.EncodeToString(q.PublicKey), Signature: base64.StdEncoding.EncodeToString(q.Signature),
+	}
+}
+
+// Authority asks for the CA's key, over the mesh. The answer is for the question's Take.
+func (c *Client) Authority(ctx context.Context, q *pki.Question) (sealed []byte, err error) {
+	out, err := post[AuthorityResponse](ctx, c, "/v1/node/authority", questionBody(q))
+	if err != nil {
+		return nil, err
+	}
+	if sealed, err = base64.StdEncoding.DecodeString(out.Sealed); err != nil {
+		return nil, fmt.Errorf("the CA's key: %w", err)
+	}
+	return sealed, nil
 }
 
 // JoinOptions say who joins.

@@ -82,7 +82,7 @@ func TestJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.server.opt.Enroller = LocalEnroller{CA: ca, Control: func() []string { return []string{"https://[fd00::1]:2379"} }}
+	m.server.opt.Enroller = LocalEnroller{CA: func() *pki.CA { return ca }, Control: func() []string { return []string{"https://[fd00::1]:2379"} }}
 	token := m.nodeToken(t, TokenRequest{Region: "lhr"})
 	if left := time.Until(*token.Token.Expires); left < 59*time.Minute || left > time.Hour {
 		t.Errorf("a node's token is good for %s", left)
@@ -268,5 +268,5 @@ func TestReusableToken(t *testing.T) {
 func TestJoinElsewhere(t *testing.T) {
 	m := newMesh(t)
 	_, err := m.client(TrustToken, "").Join(t.Context(), JoinOptions{WireGuard: wgPrivate(t)})
-	want(t, err, CodeUnavailable, "join at one that holds the control plane")
+	want(t, err, CodeUnavailable, "join at one that does, which respmesh nodes list shows")
 }

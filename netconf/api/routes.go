@@ -118,6 +118,7 @@ func routes() []route {
 		{method: post, path: nodeSelf + dbInOrg + "/explain", access: accessNode, handle: localExplain, in: ExplainRequest{}, out: Explanation{}, doc: "Node to node: where a command of a client of this node would go"},
 		{method: get, path: nodeSelf + "/latency", access: accessNode, handle: localLatency, out: Latency{}, doc: "Node to node: round trips from this node"},
 		{method: post, path: nodeSelf + "/certificate", access: accessNode, handle: nodeCertificate, in: CertificateRequest{}, out: CertificateResponse{}, doc: "Node to node: renew the asking node's certificate"},
+		{method: post, path: nodeSelf + "/authority", access: accessNode, handle: nodeAuthority, in: AuthorityRequest{}, out: AuthorityResponse{}, doc: "Node to node: hand the CA's key to a member of the control plane, sealed to it"},
 	}
 }
 

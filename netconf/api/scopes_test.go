@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"respmesh/netconf"
+	"respmesh/netconf/api/pki"
 )
 
 // answers has a fleet, a local node and an enroller that answer anything.
@@ -35,6 +37,12 @@ type enrollerFunc func(netconf.Node, []byte) (Enrolment, error)
 
 func (f enrollerFunc) Enrol(_ context.Context, n netconf.Node, csr []byte) (Enrolment, error) {
 	return f(n, csr)
+}
+
+func (enrollerFunc) Ready() bool { return true }
+
+func (enrollerFunc) Share(_ context.Context, n netconf.Node, q *pki.Question) ([]byte, error) {
+	return append([]byte("sealed to "+n.Name+" "), q.PublicKey...), nil
 }
 
 type fakeLocal struct{}
@@ -126,6 +134,7 @@ GET    /v1/node/orgs/acme/databases/demo/status     -+-----+
 POST   /v1/node/orgs/acme/databases/demo/explain    -+-----+
 GET    /v1/node/latency                             -+-----+
 POST   /v1/node/certificate                         -+-----+
+POST   /v1/node/authority                           -+-----+
 POST   /v1/node/rotate-key                          -+-----+
 `
 
@@ -240,6 +249,10 @@ func TestEveryRoute(t *testing.T) {
 	status, body := m.request(t, "mesh", "POST", "/v1/node/certificate", jsonOf(t, CertificateRequest{CSR: string(csr)}))
 	if status != http.StatusOK || !strings.Contains(body, "cert of ams-1") {
 		t.Errorf("renewal: %d %s", status, body)
+	}
+	status, body = m.request(t, "mesh", "POST", "/v1/node/authority", `{"certificate":"c","public_key":"a2V5","signature":""}`)
+	if want := base64.StdEncoding.EncodeToString([]byte("sealed to ams-1 key")); status != http.StatusOK || !strings.Contains(body, want) {
+		t.Errorf("the CA's key: %d %s", status, body)
 	}
 	for _, r := range routes() {
 		if !r.upgrade && !m.held.ok[r.method+" "+r.path] { // streams have tests of their own

@@ -407,6 +407,18 @@ type CertificateResponse struct {
 	Control     []string `json:"control" doc:"the control plane's endpoints"`
 }
 
+// AuthorityRequest asks for the key of the control plane's CA: see pki.Question.
+type AuthorityRequest struct {
+	Certificate string `json:"certificate" doc:"of the node, PEM"`
+	PublicKey   string `json:"public_key" doc:"X25519, base64, for this request alone"`
+	Signature   string `json:"signature" doc:"of the node's key over public_key, base64"`
+}
+
+// AuthorityResponse is the key, for the one who asked.
+type AuthorityResponse struct {
+	Sealed string `json:"sealed" doc:"HPKE (RFC 9180), base64"`
+}
+
 // Lists are objects, so that they can grow.
 type (
 	// Regions is the answer of GET /v1/regions.

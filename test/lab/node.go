@@ -96,7 +96,11 @@ func (l *Lab) enter(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := n.Start(ctx, l.JoinFlags(n, token)...); err != nil {
+	flags := l.JoinFlags(n, token)
+	if slices.Contains(order[:controlMembers], name) { // nodes join at these
+		flags = append(flags, "--api-listen", n.Addr.String()+":"+apiPort)
+	}
+	if err := n.Start(ctx, flags...); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -163,11 +167,19 @@ func (l *Lab) NodeToken(ctx context.Context, n *Node, args ...string) (path stri
 
 // JoinFlags are those with which a node enters.
 func (l *Lab) JoinFlags(n *Node, token string) []string {
-	return []string{"--join", l.API(), "--pin", l.Pin, "--token-file", token, "--region", n.Region, "--name", n.Name}
+	return l.Node(order[0]).JoinHere(n, token)
+}
+
+// JoinHere are the flags with which another node enters by this one.
+func (n *Node) JoinHere(other *Node, token string) []string {
+	return []string{"--join", n.API(), "--pin", n.Ready.Pin, "--token-file", token, "--region", other.Region, "--name", other.Name}
 }
 
 // API is where the first node answers other hosts.
-func (l *Lab) API() string { return "https://" + l.Host(order[0]).Addr.String() + ":" + apiPort }
+func (l *Lab) API() string { return l.Node(order[0]).API() }
+
+// API is where the node answers other hosts, if it carries the control plane.
+func (n *Node) API() string { return "https://" + n.Addr.String() + ":" + apiPort }
 
 // Endpoint is where other hosts find the node's WireGuard.
 func (n *Node) Endpoint() string { return n.Addr.String() + ":" + wireGuardPort }

@@ -3,7 +3,12 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -98,7 +103,7 @@ func TestControlMemberKilled(t *testing.T) {
 	w := world(t)
 	w.settle(t)
 	ctx := t.Context()
-	dead := w.lab.Node(order[0]) // the first one, that signs certificates
+	dead := w.lab.Node(order[0]) // the first one, that made the CA
 	dead.Kill()
 	began := time.Now()
 	eventually(t, 20*time.Second, func() error {
@@ -106,6 +111,7 @@ func TestControlMemberKilled(t *testing.T) {
 		return err
 	})
 	t.Logf("%s was killed; a change was made %v later", dead.Name, time.Since(began))
+	w.joinThrough(t, w.lab.Node("ams-1"))
 	if err := dead.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +120,50 @@ func TestControlMemberKilled(t *testing.T) {
 		t.Errorf("after its start it doesn't know of the change:\n%s", out)
 	}
 	w.cli(t, "orgs", "destroy", "during", "--yes")
+}
+
+// joinThrough has a node enter by a member of the control plane, and leave.
+func (w *World) joinThrough(t *testing.T, member *Node) {
+	t.Helper()
+	ctx := t.Context()
+	const port = 51997
+	host := w.lab.Node("nrt-2").Host
+	n := &Node{Host: host, Data: filepath.Join(w.lab.Dir, "nodes", "late"), LogFile: filepath.Join(w.lab.Dir, "late.log")}
+	if err := os.MkdirAll(n.Data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.own(n.Data); err != nil {
+		t.Fatal(err)
+	}
+	token, err := w.lab.NodeToken(ctx, n, "--region", "nrt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	err = n.Start(ctx, append(member.JoinHere(n, token), "--name", "late", "--wireguard", "[::]:"+strconv.Itoa(port), "--http", "0",
+		"--endpoint", netip.AddrPortFrom(host.Addr, port).String())...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Kill()
+	t.Logf("a node joined through %s in %v", member.Name, time.Since(began))
+	if _, err := os.Stat(filepath.Join(n.Data, "pki", "ca.key")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a node that doesn't carry the control plane has the key of its CA: %v", err)
+	}
+	info, err := os.Stat(filepath.Join(member.Data, "pki", "ca.key"))
+	if err != nil || info.Mode() != 0o600 {
+		t.Errorf("the CA's key on %s: %v, %v", member.Name, info, err)
+	}
+	eventually(t, 10*time.Second, func() error {
+		out, err := member.CLI(ctx, "nodes", "list")
+		if err == nil && !regexp.MustCompile(`(?m)^late +nrt +online`).MatchString(out) {
+			err = fmt.Errorf("nodes list says\n%s", out)
+		}
+		return err
+	})
+	if _, err := member.CLI(ctx, "nodes", "remove", "late", "--yes", "--force"); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestControlKilled: without the control plane what runs goes on, and a node that starts serves what it knew last.

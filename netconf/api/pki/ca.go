@@ -1,7 +1,7 @@
 // Package pki makes the certificates of the control plane: a CA of the mesh's own, whose certificates let nodes speak
 // with etcd and with each other's etcd members, and a self-signed server certificate for the control API, which clients
-// pin by its key. All keys are ECDSA P-256. Private keys are files of mode 0600, written whole or not at all, and never
-// leave the machine that made them.
+// pin by its key. All keys are ECDSA P-256. Private keys are files of mode 0600, written whole or not at all, and none
+// but the CA's leaves the machine that made it (see share.go).
 package pki
 
 import (
@@ -32,6 +32,11 @@ const (
 )
 
 const (
+	caKeyName  = "ca.key"
+	caCertName = "ca.crt"
+)
+
+const (
 	blockCert    = "CERTIFICATE"
 	blockRequest = "CERTIFICATE REQUEST"
 	blockKey     = "PRIVATE KEY" // PKCS #8
@@ -47,17 +52,34 @@ type CA struct {
 // OpenCA reads a directory's ca.crt and ca.key, and makes what isn't there: the directory (0700), the key, the
 // certificate.
 func OpenCA(dir string) (*CA, error) {
-	key, err := OpenKey(filepath.Join(dir, "ca.key"))
+	key, err := OpenKey(filepath.Join(dir, caKeyName))
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, "ca.crt")
-	raw, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		if raw, err = makeCA(key); err == nil {
+	path := filepath.Join(dir, caCertName)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		raw, err := makeCA(key)
+		if err == nil {
 			err = writeFile(path, raw, 0o644)
 		}
+		if err != nil {
+			return nil, fmt.Errorf("control CA: %w", err)
+		}
 	}
+	ca, err := readCA(path)
+	if err != nil {
+		return nil, err
+	}
+	if !ca.signedWith(key) {
+		return nil, fmt.Errorf("control CA %s: it isn't the certificate of ca.key beside it; restore both from the same backup", path)
+	}
+	ca.key = key
+	return ca, nil
+}
+
+// readCA reads the certificate; the key is still missing.
+func readCA(path string) (*CA, error) {
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("control CA: %w", err)
 	}
@@ -65,10 +87,12 @@ func OpenCA(dir string) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control CA %s: %w", path, err)
 	}
-	if public, ok := cert.PublicKey.(*ecdsa.PublicKey); !ok || !public.Equal(key.Public()) {
-		return nil, fmt.Errorf("control CA %s: it isn't the certificate of ca.key beside it; restore both from the same backup", path)
-	}
-	return &CA{key: key, cert: cert, pem: raw}, nil
+	return &CA{cert: cert, pem: raw}, nil
+}
+
+func (ca *CA) signedWith(key crypto.Signer) bool {
+	public, ok := ca.cert.PublicKey.(*ecdsa.PublicKey)
+	return ok && public.Equal(key.Public())
 }
 
 func makeCA(key crypto.Signer) ([]byte, error) {
