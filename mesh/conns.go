@@ -48,12 +48,14 @@ type conns struct {
 	mu     sync.Mutex
 	byPeer map[netip.Addr]map[meshConn]struct{} // guarded by mu
 	warned map[netip.Addr]bool                  // above the limit and said so, guarded by mu
+	barred map[netip.Addr]bool                  // about to lose their key, guarded by mu
 }
 
 func newConns(limit int, f *Filter, log *slog.Logger) *conns {
 	return &conns{
 		limit: limit, filter: f, log: log,
 		byPeer: make(map[netip.Addr]map[meshConn]struct{}), warned: make(map[netip.Addr]bool),
+		barred: make(map[netip.Addr]bool),
 	}
 }
 
@@ -91,6 +93,9 @@ func (s *conns) admit(c meshConn) bool {
 	peer := remoteAddr(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.barred[peer] {
+		return false
+	}
 	if len(s.byPeer[peer]) >= s.limit && !s.filter.inInfra(peer) {
 		s.refused.Add(1)
 		if !s.warned[peer] {
@@ -112,6 +117,23 @@ func (s *conns) remove(peer netip.Addr, c meshConn) {
 		delete(s.byPeer, peer)
 		delete(s.warned, peer)
 	}
+}
+
+// bar refuses connections from some addresses until it is lifted.
+func (s *conns) bar(peers []netip.Addr) (lift func()) {
+	set := func(barred bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, p := range peers {
+			if barred {
+				s.barred[p.Unmap().WithZone("")] = true
+			} else {
+				delete(s.barred, p.Unmap().WithZone(""))
+			}
+		}
+	}
+	set(true)
+	return func() { set(false) }
 }
 
 // abort ends the connections with some addresses, and says how many there were.

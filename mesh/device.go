@@ -220,6 +220,7 @@ func (d *Device) SetPeers(peers []Peer) error {
 	}
 	// Before: so that the other end learns of it while it is still a peer. After: what came in meanwhile.
 	gone := goneAddrs(d.peers, want)
+	defer d.conns.bar(gone)() // or it connects again at once, for as long as its key is there
 	if d.conns.abort(gone) > 0 {
 		time.Sleep(lastWords)
 	}

@@ -226,6 +226,11 @@ func (f *Filter) inInfra(a netip.Addr) bool {
 	return high48(b[:]) == f.rules.Load().infra
 }
 
+// fromInfra tells whether a packet comes from another node.
+func (f *Filter) fromInfra(packet []byte) bool {
+	return len(packet) >= ipv6HeaderLen && high48(packet[8:]) == f.rules.Load().infra
+}
+
 // Drops counts the packets dropped so far for one reason.
 func (f *Filter) Drops(d Direction, r Reason) uint64 {
 	if d > Outbound || r >= reasons {

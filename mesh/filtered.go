@@ -40,7 +40,7 @@ func (f filtered) Write(bufs [][]byte, offset int) (int, error) {
 
 func (f filtered) allow(d Direction, packet []byte) bool {
 	r := f.filter.check(d, packet)
-	if r != pass {
+	if r != pass && !(d == Outbound && r == ICMP) { // its own stack, saying that nobody listens somewhere: nobody has to be told
 		f.log.note(d, r, packet)
 	}
 	return r == pass

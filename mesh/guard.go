@@ -94,7 +94,9 @@ func (g *guard) Write(bufs [][]byte, offset int) (int, error) {
 func (g *guard) allow(d Direction, packet []byte) bool {
 	if g.filter.rules.Load().role == RoleNode && !g.ours(d, packet) {
 		g.filter.count(d, Closed, packet)
-		if d == Inbound { // outbound it is the host's programs, that look for each other everywhere
+		// Outbound it is the host's programs, that look for each other everywhere. What another node asks for here is about to
+		// open, or was a moment ago.
+		if d == Inbound && !g.filter.fromInfra(packet) {
 			g.log.note(d, Closed, packet)
 		}
 		return false

@@ -58,6 +58,7 @@ type Options struct {
 	Data  string // directory for what primaries keep; empty keeps nothing
 	Fsync aof.Policy
 	Usage string // file that keeps the day's counts of commands; empty keeps none
+	Heard string // file that keeps where peers were last heard; empty keeps none
 	// Upstreams are asked about names of other zones; without them such questions are refused.
 	Upstreams []netip.AddrPort
 	Version   string
@@ -163,6 +164,7 @@ func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) 
 	}
 	n.following.Go(func() { n.follow(ctx, changed) })
 	n.wg.Go(func() { n.charges.run(ctx) })
+	n.wg.Go(func() { openHeard(n.opts.Heard, n.device, n.log).run(ctx) })
 	n.wg.Go(func() { n.kickReplicas(ctx) })
 	n.wg.Go(func() { n.endLostWaits(ctx) })
 	n.wg.Go(func() { n.followKeys(ctx) })

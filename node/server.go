@@ -29,8 +29,8 @@ import (
 
 // Server is one node on a host of its own: its device, its way to the control plane, and its API.
 //
-// Its data directory holds who it is (node.json), its keys, the last state of the mesh (topology.json), the data of its
-// databases, and on members of the control plane that plane's data. Everything in it is the node's alone: mode 0700.
+// Its data directory holds who it is (node.json), its keys, the last state of the mesh (topology.json), where peers were last
+// heard (heard.json), the data of its databases, and on members of the control plane that plane's data. Everything in it is the node's alone: mode 0700.
 type Server struct {
 	opts    ServerOptions
 	id      *identity
@@ -78,6 +78,7 @@ const (
 	wireguardKeyName = "wireguard.key"
 	topologyName     = "topology.json"
 	chargesName      = "usage.json"
+	heardName        = "heard.json"
 	controlDir       = "control"
 	databasesDir     = "databases"
 	adminTokenName   = "admin.token"
@@ -145,7 +146,7 @@ func (s *Server) openNode() error {
 	s.node, err = New(Options{
 		Name: s.opts.Name, Region: s.opts.Region, Key: key, Listen: s.opts.WireGuard, Tunnel: mesh.Tunnel(s.opts.Tunnel),
 		Data: s.path(databasesDir), Fsync: fsync, Version: s.opts.Version, Metrics: metrics, LimitMemory: limitMemory,
-		Usage: s.path(chargesName), Upstreams: s.opts.upstreams, Log: s.opts.Log,
+		Usage: s.path(chargesName), Heard: s.path(heardName), Upstreams: s.opts.upstreams, Log: s.opts.Log,
 	})
 	return err
 }

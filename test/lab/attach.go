@@ -75,21 +75,31 @@ func (n *Node) Filtered(ctx context.Context, reason string) (total float64, err 
 
 // Metrics are what the node tells Prometheus.
 func (n *Node) Metrics(ctx context.Context) (string, error) {
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return n.Dial(ctx, net.Dialer{}, netip.MustParseAddrPort("[::1]:17379"))
-	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://[::1]:17379/metrics", nil)
 	if err != nil {
 		return "", err
 	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
+	code, out, err := n.HTTP(req)
+	if err == nil && code != http.StatusOK {
+		err = fmt.Errorf("metrics of %s: %d: %.1000s", n.Name, code, out)
+	}
+	return out, err
+}
+
+// HTTP sends a request from this host, to an address.
+func (h *Host) HTTP(req *http.Request) (code int, body string, err error) {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, at string) (net.Conn, error) {
+		to, err := netip.ParseAddrPort(at)
+		if err != nil {
+			return nil, err
+		}
+		return h.Dial(ctx, net.Dialer{Timeout: connectWithin}, to)
+	}}
+	resp, err := (&http.Client{Transport: transport, Timeout: doWithin}).Do(req)
 	if err != nil {
-		return "", err
+		return 0, "", err
 	}
 	defer resp.Body.Close()
-	out, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("metrics of %s: %s: %s", n.Name, resp.Status, out[:min(len(out), 1000)])
-	}
-	return string(out), err
+	out, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	return resp.StatusCode, string(out), err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -88,8 +89,10 @@ func TestOneOrgCantReachAnother(t *testing.T) {
 				tries = append(tries, attempt{what: "the infrastructure prefix", to: at(node.Ready.Address, port)},
 					attempt{what: "another node", to: at(w.lab.Node("mad-1").Ready.Address, port)})
 				if port != redisPort && port != 53 {
-					tries = append(tries, attempt{what: "another port of its own database", to: at(w.Posts.Address, port)},
-						attempt{what: "another port of its own resolver", to: at(attacker.DNS, port)})
+					tries = append(tries, attempt{what: "another port of its own database", to: at(w.Posts.Address, port)})
+				}
+				if port != 53 && port != controlPort { // the API at the resolver asks for a token: TestControlAPIInsideAnOrg
+					tries = append(tries, attempt{what: "another port of its own resolver", to: at(attacker.DNS, port)})
 				}
 			}
 			mustFail(t, attacker.Host, tries)
@@ -148,6 +151,51 @@ func TestNamesOfAnotherOrg(t *testing.T) {
 	}
 	if out, err := w.BlogApp.Run(t.Context(), "dig", "+short", "AAAA", w.Posts.Host()); err != nil || out != w.Posts.Address.String() {
 		t.Errorf("its own database is %q, %v", out, err)
+	}
+}
+
+// TestControlAPIInsideAnOrg: the API that an org's peers find at _api asks for a token, which says what may be seen and done.
+func TestControlAPIInsideAnOrg(t *testing.T) {
+	w := world(t)
+	h := w.BlogApp
+	if got := mustRun(t, h.Host, "dig", "+short", "AAAA", "_api.internal"); got != h.DNS.String() {
+		t.Errorf("_api.internal is %q, want %s", got, h.DNS)
+	}
+	token := w.cli(t, "token", "create", "--scope", "org", "--org", "blog")
+	ask := func(path, token string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+netip.AddrPortFrom(h.DNS, controlPort).String()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		code, body, err := h.HTTP(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return code, body
+	}
+	for _, path := range []string{"/v1/databases", "/v1/orgs", "/v1/nodes", "/v1/audit", "/v1/backup", "/v1/orgs/shop/peers", "/v1/orgs/blog/peers", "/v1/tokens"} {
+		for _, token := range []string{"", "rm_nobody.nothing", token[:len(token)-1]} {
+			if code, body := ask(path, token); code != http.StatusUnauthorized {
+				t.Errorf("GET %s without a good token: %d %s", path, code, body)
+			}
+		}
+	}
+	if code, body := ask("/v1/databases", token); code != http.StatusOK || !strings.Contains(body, "posts") || strings.Contains(body, "cart") {
+		t.Errorf("its own databases: %d %s", code, body)
+	}
+	for _, path := range []string{"/v1/orgs/shop/databases/cart", "/v1/orgs/shop/peers", "/v1/audit", "/v1/backup"} {
+		if code, body := ask(path, token); code != http.StatusForbidden && code != http.StatusNotFound {
+			t.Errorf("GET %s with the token of another org: %d %s", path, code, body)
+		}
+	}
+	for _, path := range []string{"/metrics", "/healthz", "/"} { // the host's, on loopback only
+		if code, body := ask(path, token); code != http.StatusNotFound {
+			t.Errorf("GET %s: %d %.100s", path, code, body)
+		}
 	}
 }
 

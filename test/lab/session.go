@@ -22,6 +22,7 @@ type Session struct {
 const (
 	connectWithin = 5 * time.Second
 	redisPort     = 6379
+	controlPort   = 17379 // of the control API at an org's resolver
 )
 
 // Session connects from a host to a database by its private address, and authenticates.
@@ -35,6 +36,15 @@ func (h *Host) Session(ctx context.Context, d Database) (*Session, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return s, nil
+}
+
+// Reaches connects, without patience: a kernel sends a lost SYN again after a second, then two, and so on.
+func (h *Host) Reaches(ctx context.Context, d Database) error {
+	conn, err := h.Dial(ctx, net.Dialer{Timeout: 250 * time.Millisecond}, netip.AddrPortFrom(d.Address, redisPort))
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // Close ends the connection.
