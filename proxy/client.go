@@ -44,7 +44,7 @@ func client(s *session, w *work, args [][]byte) {
 	case "kill":
 		s.killOthers(w, args)
 	case "no-evict", "no-touch":
-		if len(args) != 3 || !equalFold(args[2], "on") && !equalFold(args[2], "off") {
+		if len(args) != 3 || !command.EqualFold(args[2], "on") && !command.EqualFold(args[2], "off") {
 			w.error("ERR syntax error")
 			return
 		}
@@ -114,12 +114,12 @@ func (s *session) setInfo(w *work, args [][]byte) {
 // replyMode is CLIENT REPLY. OFF and SKIP aren't answered themselves.
 func (s *session) replyMode(w *work, mode []byte) {
 	switch {
-	case equalFold(mode, "on"):
+	case command.EqualFold(mode, "on"):
 		s.mute = false
 		w.ok()
-	case equalFold(mode, "off"):
+	case command.EqualFold(mode, "off"):
 		s.mute = true
-	case equalFold(mode, "skip"):
+	case command.EqualFold(mode, "skip"):
 		s.skip = !s.mute
 	default:
 		w.error("ERR syntax error")
@@ -170,12 +170,12 @@ func (s *session) list(w *work, args [][]byte) {
 	kind := ""
 	switch {
 	case len(args) == 2:
-	case len(args) == 4 && equalFold(args[2], "type"):
+	case len(args) == 4 && command.EqualFold(args[2], "type"):
 		if kind = strings.ToLower(string(args[3])); kind != "normal" && kind != "pubsub" && kind != "master" && kind != "replica" && kind != "slave" {
 			w.error("ERR Unknown client type '" + printableName(args[3]) + "'")
 			return
 		}
-	case len(args) > 3 && equalFold(args[2], "id"):
+	case len(args) > 3 && command.EqualFold(args[2], "id"):
 		for _, a := range args[3:] {
 			n, ok := frame.ParseInt(a)
 			if !ok || n <= 0 {

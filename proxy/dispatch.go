@@ -12,7 +12,7 @@ func (s *session) handle(w *work, req *command.Request) {
 	e := s.g.table.of(req.Spec)
 	if req.Spec == nil {
 		switch {
-		case equalFold(req.Args[0], "respmesh"):
+		case command.EqualFold(req.Args[0], "respmesh"):
 			e = &s.g.table.respmesh
 			req.Spec = s.g.table.container
 		case command.IsHTTP(req.Args): // a browser was made to send this; what follows may be commands
@@ -51,7 +51,7 @@ func (s *session) handle(w *work, req *command.Request) {
 		}
 	}
 	c, t := e.class, e.traits
-	if t&traitBlockOption != 0 && hasBlock(req.Args) {
+	if t&traitBlockOption != 0 && command.HasBlock(req.Args) {
 		t |= traitBlocking
 	}
 	v := s.g.view.Load()

@@ -26,7 +26,7 @@ func (g *Gateway) Explain(args ...string) Explanation {
 func (g *Gateway) explain(req command.Request, s sessionView) Explanation {
 	e := g.table.of(req.Spec)
 	t := e.traits
-	if t&traitBlockOption != 0 && hasBlock(req.Args) {
+	if t&traitBlockOption != 0 && command.HasBlock(req.Args) {
 		t |= traitBlocking
 	}
 	v := g.view.Load()

@@ -110,9 +110,9 @@ func (s *session) sample(w *work, req *command.Request) {
 // respmesh answers the gateway's own command.
 func respmesh(s *session, w *work, args [][]byte) {
 	switch {
-	case len(args) >= 3 && equalFold(args[1], "explain"):
+	case len(args) >= 3 && command.EqualFold(args[1], "explain"):
 		explain(s, w, args)
-	case len(args) >= 2 && len(args) <= 3 && equalFold(args[1], "hotkeys"):
+	case len(args) >= 2 && len(args) <= 3 && command.EqualFold(args[1], "hotkeys"):
 		n := int64(hotShown)
 		if len(args) == 3 {
 			var ok bool

@@ -154,7 +154,7 @@ func (l *served) run() {
 }
 
 func parseVerb(args [][]byte) (verb, name string, ok bool) {
-	if len(args) < 3 || !equalFold(args[0], "respmesh") {
+	if len(args) < 3 || !command.EqualFold(args[0], "respmesh") {
 		return "", "", false
 	}
 	return strings.ToUpper(string(args[1])), string(args[2]), true
@@ -221,9 +221,9 @@ func (l *served) batch() error {
 		}
 		req.Spec = command.Lookup(req.Args)
 		switch {
-		case req.Spec == nil && equalFold(req.Args[0], "respmesh") && len(req.Args) == 3 && equalFold(req.Args[1], "unblock"):
+		case req.Spec == nil && command.EqualFold(req.Args[0], "respmesh") && len(req.Args) == 3 && command.EqualFold(req.Args[1], "unblock"):
 			// came too late for what it was meant for
-		case req.Spec == nil && equalFold(req.Args[0], "respmesh"):
+		case req.Spec == nil && command.EqualFold(req.Args[0], "respmesh"):
 			l.execute()
 			l.reply = appendStatus(l.reply, l.store) // STATUS is all that may come here
 		case l.out != nil && l.special(req):

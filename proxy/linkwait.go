@@ -17,7 +17,7 @@ func (l *served) special(req *command.Request) bool {
 			l.proto = int(n)
 		}
 	}
-	if req.Spec != nil && req.Name == "client|tracking" && len(req.Args) > 2 && equalFold(req.Args[2], "on") {
+	if req.Spec != nil && req.Name == "client|tracking" && len(req.Args) > 2 && command.EqualFold(req.Args[2], "on") {
 		l.tracks = true
 	}
 	switch {
@@ -32,7 +32,7 @@ func (l *served) special(req *command.Request) bool {
 			l.flush()
 			l.out.release()
 		}
-	case e.is(traitBlocking), e.is(traitBlockOption) && hasBlock(req.Args):
+	case e.is(traitBlocking), e.is(traitBlockOption) && command.HasBlock(req.Args):
 		held := clone(req)
 		if l.flush() != nil {
 			return true

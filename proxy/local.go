@@ -99,13 +99,13 @@ func hello(s *session, w *work, args [][]byte) {
 	for i := 2; i < len(args); {
 		left := len(args) - i - 1
 		switch {
-		case equalFold(args[i], "auth") && left >= 2:
+		case command.EqualFold(args[i], "auth") && left >= 2:
 			if !s.login(args[i+1], args[i+2]) {
 				w.error(wrongPass)
 				return
 			}
 			i += 3
-		case equalFold(args[i], "setname") && left >= 1:
+		case command.EqualFold(args[i], "setname") && left >= 1:
 			name, named = args[i+1], true
 			i += 2
 		default:

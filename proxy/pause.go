@@ -37,13 +37,13 @@ func clientPause(s *session, w *work, args [][]byte) {
 	case ms < 0:
 		w.error("ERR timeout is negative")
 		return
-	case len(args) == 4 && !equalFold(args[3], "write") && !equalFold(args[3], "all"):
+	case len(args) == 4 && !command.EqualFold(args[3], "write") && !command.EqualFold(args[3], "all"):
 		w.error("ERR CLIENT PAUSE mode must be WRITE or ALL")
 		return
 	}
 	next := &pause{
 		until: time.Now().Add(time.Duration(ms) * time.Millisecond),
-		all:   len(args) == 3 || equalFold(args[3], "all"), ended: make(chan struct{}),
+		all:   len(args) == 3 || command.EqualFold(args[3], "all"), ended: make(chan struct{}),
 	}
 	for {
 		old := s.g.paused.Load()
@@ -121,8 +121,8 @@ func clientUnblock(s *session, w *work, args [][]byte) {
 		w.error("ERR wrong number of arguments for 'client|unblock' command")
 		return
 	}
-	asError := len(args) == 4 && equalFold(args[3], "error")
-	if len(args) == 4 && !asError && !equalFold(args[3], "timeout") {
+	asError := len(args) == 4 && command.EqualFold(args[3], "error")
+	if len(args) == 4 && !asError && !command.EqualFold(args[3], "timeout") {
 		w.error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
 		return
 	}

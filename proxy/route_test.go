@@ -83,7 +83,7 @@ func TestRoute(t *testing.T) {
 		req := request(words(tt.command)...)
 		e := newTable().of(req.Spec)
 		tr := e.traits
-		if tr&traitBlockOption != 0 && hasBlock(req.Args) {
+		if tr&traitBlockOption != 0 && command.HasBlock(req.Args) {
 			tr |= traitBlocking
 		}
 		views[tt.view].whyPrimary = "no replica is near"

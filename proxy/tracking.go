@@ -63,7 +63,7 @@ func (t *tracking) info(s *session, w *work) {
 
 // changeTracking has the store that serves the session's reads execute the command.
 func (s *session) changeTracking(w *work, args [][]byte, sub string) {
-	next := tracking{on: sub == "caching" || len(args) > 2 && equalFold(args[2], "on"), l: s.track.l}
+	next := tracking{on: sub == "caching" || len(args) > 2 && command.EqualFold(args[2], "on"), l: s.track.l}
 	words := []string{"CLIENT"}
 	for i := 1; i < len(args); i++ {
 		word := string(args[i])

@@ -159,32 +159,3 @@ func traitsOf(s *command.Spec) trait {
 	}
 	return 0
 }
-
-// hasBlock says whether XREAD or XREADGROUP was given BLOCK.
-func hasBlock(args [][]byte) bool {
-	for _, a := range args[1:] {
-		switch {
-		case equalFold(a, "block"):
-			return true
-		case equalFold(a, "streams"):
-			return false
-		}
-	}
-	return false
-}
-
-// equalFold compares with a lower-case ASCII word.
-func equalFold(b []byte, lower string) bool {
-	if len(b) != len(lower) {
-		return false
-	}
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-	return true
-}

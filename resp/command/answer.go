@@ -138,17 +138,17 @@ func appendDoc(dst []byte, s *Spec, proto int) []byte {
 func appendList(dst []byte, args [][]byte) []byte {
 	matches := func(*Spec) bool { return true }
 	if len(args) > 0 {
-		if len(args) != 3 || !equalFold(args[0], "filterby") {
+		if len(args) != 3 || !EqualFold(args[0], "filterby") {
 			return frame.AppendError(dst, "ERR syntax error")
 		}
 		value := string(args[2])
 		switch {
-		case equalFold(args[1], "module"):
+		case EqualFold(args[1], "module"):
 			matches = func(*Spec) bool { return false }
-		case equalFold(args[1], "aclcat"):
+		case EqualFold(args[1], "aclcat"):
 			category, _ := CategoryByName(strings.ToLower(value))
 			matches = func(s *Spec) bool { return s.Categories&category != 0 }
-		case equalFold(args[1], "pattern"):
+		case EqualFold(args[1], "pattern"):
 			pattern := strings.ToLower(value)
 			matches = func(s *Spec) bool {
 				ok, err := path.Match(pattern, s.Name) // names have no slash and patterns of use no [^

@@ -45,5 +45,5 @@ func ArityError(s *Spec) string {
 // IsHTTP reports whether the first line of a command is one of HTTP's. Redis closes such a connection without an
 // answer: somebody makes a browser send commands to it.
 func IsHTTP(args [][]byte) bool {
-	return len(args) > 0 && (equalFold(args[0], "post") || equalFold(args[0], "host:"))
+	return len(args) > 0 && (EqualFold(args[0], "post") || EqualFold(args[0], "host:"))
 }

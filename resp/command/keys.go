@@ -90,7 +90,7 @@ func (s *Spec) AppendKeys(dst []Key, args [][]byte) ([]Key, bool) {
 func (s *Spec) variableFlags(args [][]byte) KeyFlags {
 	if s.keys == keysSet {
 		for i := 3; i < len(args); i++ {
-			if equalFold(args[i], "get") {
+			if EqualFold(args[i], "get") {
 				return KeyRW | KeyAccess | KeyUpdate
 			}
 		}
@@ -98,9 +98,9 @@ func (s *Spec) variableFlags(args [][]byte) KeyFlags {
 	}
 	for i := 2; i < len(args); i++ {
 		switch left := len(args) - i - 1; {
-		case left >= 2 && equalFold(args[i], "get"):
+		case left >= 2 && EqualFold(args[i], "get"):
 			i += 2
-		case left >= 1 && equalFold(args[i], "overflow"):
+		case left >= 1 && EqualFold(args[i], "overflow"):
 			i++
 		default:
 			return KeyRW | KeyAccess | KeyUpdate
@@ -197,7 +197,7 @@ func (k *KeySpec) begin(args [][]byte) int {
 	return 0
 }
 
-// equalFoldUpper is equalFold for the upper-case keywords of key specs.
+// equalFoldUpper is EqualFold for the upper-case keywords of key specs.
 func equalFoldUpper(arg []byte, upper string) bool {
 	if len(arg) != len(upper) {
 		return false
@@ -223,15 +223,15 @@ func (s *Spec) sortKeys(dst []Key, args [][]byte) ([]Key, bool) {
 	known, store := true, 0
 	for i := 2; i < len(args); i++ {
 		switch arg := args[i]; {
-		case equalFold(arg, "limit"):
+		case EqualFold(arg, "limit"):
 			i += 2
-		case equalFold(arg, "by"):
+		case EqualFold(arg, "by"):
 			i++
 			known = known && i < len(args) && !hasStar(args[i])
-		case equalFold(arg, "get"):
+		case EqualFold(arg, "get"):
 			i++
 			known = known && i < len(args) && string(args[i]) == "#"
-		case equalFold(arg, "store") && s.Is(FlagWrite) && i+1 < len(args):
+		case EqualFold(arg, "store") && s.Is(FlagWrite) && i+1 < len(args):
 			i++
 			store = i // the last one counts
 		}
@@ -261,10 +261,10 @@ func (s *Spec) geoKeys(dst []Key, args [][]byte) ([]Key, bool) {
 	var store [2]int // the last ones count
 	for i := 5; i+1 < len(args); i++ {
 		switch {
-		case equalFold(args[i], "store"):
+		case EqualFold(args[i], "store"):
 			i++
 			store[0] = i
-		case equalFold(args[i], "storedist"):
+		case EqualFold(args[i], "storedist"):
 			i++
 			store[1] = i
 		}
@@ -285,11 +285,11 @@ func (s *Spec) migrateKeys(dst []Key, args [][]byte) ([]Key, bool) {
 	const flags = KeyRW | KeyAccess | KeyDelete
 	for i := 6; i < len(args); i++ {
 		switch arg := args[i]; {
-		case equalFold(arg, "auth"):
+		case EqualFold(arg, "auth"):
 			i++
-		case equalFold(arg, "auth2"):
+		case EqualFold(arg, "auth2"):
 			i += 2
-		case equalFold(arg, "keys"):
+		case EqualFold(arg, "keys"):
 			if len(args[3]) > 0 {
 				return dst, false
 			}
@@ -300,4 +300,17 @@ func (s *Spec) migrateKeys(dst []Key, args [][]byte) ([]Key, bool) {
 		}
 	}
 	return append(dst, key(3, flags)), true
+}
+
+// HasBlock says whether XREAD or XREADGROUP is given its option BLOCK.
+func HasBlock(args [][]byte) bool {
+	for _, a := range args[1:] {
+		switch {
+		case EqualFold(a, "block"):
+			return true
+		case EqualFold(a, "streams"):
+			return false
+		}
+	}
+	return false
 }

@@ -36,8 +36,8 @@ func hashName[T ~string | ~[]byte](name T) uint32 {
 	return (h * 0x9e3779b1) >> (32 - indexBits)
 }
 
-// equalFold compares with a lower-case name as strcasecmp does: only ASCII letters have a case.
-func equalFold[T ~string | ~[]byte](name T, lower string) bool {
+// EqualFold compares with a lower-case name as strcasecmp does: only ASCII letters have a case.
+func EqualFold[T ~string | ~[]byte](name T, lower string) bool {
 	if len(name) != len(lower) {
 		return false
 	}
@@ -55,7 +55,7 @@ func find[T ~string | ~[]byte](name T) *Spec {
 		return nil
 	}
 	for h := hashName(name); index[h] != 0; h = (h + 1) % indexSize {
-		if s := &specs[index[h]-1]; equalFold(name, s.Name) {
+		if s := &specs[index[h]-1]; EqualFold(name, s.Name) {
 			return s
 		}
 	}
@@ -65,7 +65,7 @@ func find[T ~string | ~[]byte](name T) *Spec {
 func (s *Spec) findSub(name []byte) *Spec {
 	skip := len(s.Name) + 1
 	for i := range s.subs {
-		if sub := &specs[s.firstSub+i]; equalFold(name, sub.Name[skip:]) {
+		if sub := &specs[s.firstSub+i]; EqualFold(name, sub.Name[skip:]) {
 			return sub
 		}
 	}

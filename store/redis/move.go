@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"respmesh/resp/command"
 	"respmesh/resp/frame"
 )
 
@@ -241,7 +242,7 @@ func (m *toServer) serve(ctx context.Context, conn net.Conn) {
 		if err := r.ReadCommand(&c); err != nil {
 			return
 		}
-		if !equalFold(c.Args[0], "auth") {
+		if !command.EqualFold(c.Args[0], "auth") {
 			conn.Write(frame.AppendError(nil, "NOAUTH Authentication required."))
 			continue
 		}

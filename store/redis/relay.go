@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"respmesh/resp/command"
 	"respmesh/resp/frame"
 )
 
@@ -100,13 +101,13 @@ func (e *Engine) introduce(conn net.Conn, r *frame.Reader, up net.Conn, in *fram
 			return err
 		}
 		switch {
-		case equalFold(c.Args[0], "auth"):
+		case command.EqualFold(c.Args[0], "auth"):
 			if _, err := conn.Write(frame.AppendSimple(nil, "OK")); err != nil {
 				return err
 			}
 			continue
-		case equalFold(c.Args[0], "ping"), equalFold(c.Args[0], "replconf"):
-		case equalFold(c.Args[0], "psync"), equalFold(c.Args[0], "sync"):
+		case command.EqualFold(c.Args[0], "ping"), command.EqualFold(c.Args[0], "replconf"):
+		case command.EqualFold(c.Args[0], "psync"), command.EqualFold(c.Args[0], "sync"):
 			_, err := up.Write(c.Raw)
 			return err
 		default: // the connection has the rights of the engine's user

@@ -106,7 +106,7 @@ func traitOf(s *command.Spec) trait {
 func (t *table) traitFor(r *command.Request) trait {
 	k := t.of(r.Spec)
 	if k == optional {
-		if hasBlock(r.Args) {
+		if command.HasBlock(r.Args) {
 			return blocking
 		}
 		if r.Class == command.Read {
@@ -127,33 +127,4 @@ func (t *table) changes(reqs []command.Request) bool {
 		}
 	}
 	return false
-}
-
-// hasBlock says whether XREAD or XREADGROUP was given BLOCK.
-func hasBlock(args [][]byte) bool {
-	for _, a := range args[1:] {
-		switch {
-		case equalFold(a, "block"):
-			return true
-		case equalFold(a, "streams"):
-			return false
-		}
-	}
-	return false
-}
-
-// equalFold compares with a lower-case ASCII word.
-func equalFold(b []byte, lower string) bool {
-	if len(b) != len(lower) {
-		return false
-	}
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-	return true
 }
