@@ -94,7 +94,7 @@ func (s *Server) takeAuthority(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			continue
 		}
-		s.keys.ca.Store(ca)
+		s.keys.hold(ca)
 		s.opts.Log.Info("nodes can join through this node, too: it holds the CA's key", "from", name)
 		return nil
 	}

@@ -7,11 +7,11 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"respmesh/netconf"
 	"respmesh/netconf/api"
@@ -58,13 +58,13 @@ func (s *Server) found(ctx context.Context) error {
 
 // openOwnControl opens the control plane that this node carries, or that others run for it.
 func (s *Server) openOwnControl(ctx context.Context, self netip.Addr, embedded bool) (err error) {
-	if s.keys, err = openKeys(s.path(keysDir), s.id == nil); err != nil {
+	if s.keys, err = openKeys(s.path(keysDir), s.opts.certificateLife, s.id == nil); err != nil {
 		return err
 	}
 	s.control = &control{}
 	options := etcd.ClientOptions{Endpoints: s.opts.Etcd.Endpoints}
 	if embedded {
-		if _, err := os.Stat(s.keys.path(nodeCertName)); errors.Is(err, os.ErrNotExist) {
+		if s.keys.ca.Load() != nil && s.keys.due(time.Now()) { // after a long time off it may have ended
 			if err := s.keys.sign(s.opts.Name, self); err != nil {
 				return err
 			}
@@ -130,7 +130,7 @@ func (s *Server) adminToken(ctx context.Context) error {
 
 // join enters a mesh by the API of one of its nodes.
 func (s *Server) join(ctx context.Context) (err error) {
-	if s.keys, err = openKeys(s.path(keysDir), false); err != nil {
+	if s.keys, err = openKeys(s.path(keysDir), s.opts.certificateLife, false); err != nil {
 		return err
 	}
 	csr, err := s.keys.request(s.opts.Name)
@@ -207,7 +207,7 @@ func (s *Server) openControl(ctx context.Context) (err error) {
 		}
 		return s.relayControl()
 	}
-	if s.keys, err = openKeys(s.path(keysDir), false); err != nil {
+	if s.keys, err = openKeys(s.path(keysDir), s.opts.certificateLife, false); err != nil {
 		return err
 	}
 	options := etcd.ClientOptions{Endpoints: s.id.Control, Dial: s.dialControl}

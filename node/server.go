@@ -32,27 +32,28 @@ import (
 // Its data directory holds who it is (node.json), its keys, the last state of the mesh (topology.json), where peers were last
 // heard (heard.json), the data of its databases, and on members of the control plane that plane's data. Everything in it is the node's alone: mode 0700.
 type Server struct {
-	opts    ServerOptions
-	id      *identity
-	lock    *os.File
-	started time.Time
-	streams context.Context // of the API: ends once the sessions are drained
-	cut     context.CancelFunc
-	node    *Node
-	keys    *serverKeys
-	control *control
-	conns   *controlConns
-	relays  []*relay
-	peers   map[string]*relay        // to and from the other members of the control plane
-	others  atomic.Pointer[[]string] // their endpoints, for nodes that join
-	cancel  context.CancelFunc       // ends wg
-	wg      sync.WaitGroup
-	fleet   *api.MeshFleet
-	admin   *admin
-	moving  sync.Mutex // public and opts.API
-	public  *admin
-	handler http.Handler // the API for other hosts
-	metrics *prometheus.Registry
+	opts     ServerOptions
+	id       *identity
+	lock     *os.File
+	started  time.Time
+	streams  context.Context // of the API: ends once the sessions are drained
+	cut      context.CancelFunc
+	node     *Node
+	keys     *serverKeys
+	control  *control
+	conns    *controlConns
+	relays   []*relay
+	peers    map[string]*relay        // to and from the other members of the control plane
+	others   atomic.Pointer[[]string] // their endpoints, for nodes that join
+	cancel   context.CancelFunc       // ends wg
+	wg       sync.WaitGroup
+	fleet    *api.MeshFleet
+	admin    *admin
+	moving   sync.Mutex // public and opts.API
+	public   *admin
+	handler  http.Handler // the API for other hosts
+	metrics  *prometheus.Registry
+	renewals *prometheus.CounterVec // of the node's certificate, by outcome
 
 	closeOnce sync.Once
 	closeErr  error
@@ -239,7 +240,11 @@ func (s *Server) run(ctx context.Context) error {
 	s.admin.serve(loopbackOnly(mux), nil)
 	if !s.outsideControl() {
 		ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		if err := s.certificateMetrics(); err != nil {
+			return err
+		}
 		s.wg.Go(func() { s.keepMembers(ctx) })
+		s.wg.Go(func() { s.keepCertificate(ctx) })
 		s.wg.Go(func() { s.dropLost(ctx) })
 	}
 	s.handler = server.Handler(api.TrustToken)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 
 	"respmesh/netconf"
 	"respmesh/store/aof"
@@ -37,8 +38,10 @@ type ServerOptions struct {
 	AppendFsync  string
 	DNSUpstreams []string // resolvers that are asked about names outside internal, as address or address:port
 	upstreams    []netip.AddrPort
-	Version      string
-	Log          *slog.Logger
+	// certificateLife is that of nodes' certificates that this node signs; 0: as usual.
+	certificateLife time.Duration
+	Version         string
+	Log             *slog.Logger
 }
 
 // EtcdOptions reach an etcd cluster that others run.

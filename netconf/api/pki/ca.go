@@ -27,7 +27,7 @@ import (
 // Lifetimes.
 const (
 	caLifetime   = 20 * 365 * 24 * time.Hour
-	nodeLifetime = 2 * 365 * 24 * time.Hour // renewed over the mesh
+	nodeLifetime = 90 * 24 * time.Hour // renewed over the mesh at half of it
 	clockSkew    = time.Hour
 )
 
@@ -44,6 +44,9 @@ const (
 
 // CA signs the nodes' certificates.
 type CA struct {
+	// Lifetime of the certificates that it signs; 0: 90 days.
+	Lifetime time.Duration
+
 	key  crypto.Signer
 	cert *x509.Certificate
 	pem  []byte
@@ -131,12 +134,15 @@ func (ca *CA) SignNode(request []byte, name string, addr netip.Addr) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now, life := time.Now(), nodeLifetime
+	if ca.Lifetime > 0 {
+		life = ca.Lifetime
+	}
 	t := &x509.Certificate{
 		SerialNumber:          serial(),
 		Subject:               pkix.Name{CommonName: name},
-		NotBefore:             now.Add(-clockSkew),
-		NotAfter:              now.Add(nodeLifetime),
+		NotBefore:             now.Add(-min(clockSkew, life/10)),
+		NotAfter:              now.Add(life),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
@@ -221,13 +227,26 @@ func Config(ca, certificate []byte, key crypto.Signer) (server, client *tls.Conf
 	return server, client, nil
 }
 
-// NotAfter says when a certificate ends: renew it well before.
-func NotAfter(certificate []byte) (time.Time, error) {
+// Validity says from when to when a certificate is good.
+func Validity(certificate []byte) (from, to time.Time, err error) {
 	c, err := parseCert(certificate)
 	if err != nil {
-		return time.Time{}, err
+		return from, to, err
 	}
-	return c.NotAfter, nil
+	return c.NotBefore, c.NotAfter, nil
+}
+
+// CheckNode tells whether a certificate is one that a CA signed for a node's key and that is good now.
+func CheckNode(ca, certificate []byte, key crypto.Signer) error {
+	_, client, err := Config(ca, certificate, key)
+	if err != nil {
+		return err
+	}
+	usage := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	if _, err := client.Certificates[0].Leaf.Verify(x509.VerifyOptions{Roots: client.RootCAs, KeyUsages: usage}); err != nil {
+		return fmt.Errorf("node certificate: %w", err)
+	}
+	return nil
 }
 
 func parseCert(raw []byte) (*x509.Certificate, error) {

@@ -271,7 +271,7 @@ func TestLifetimes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if end, err := NotAfter(cert); err != nil || !end.Equal(soon) {
+	if _, end, err := Validity(cert); err != nil || !end.Equal(soon) {
 		t.Errorf("until %s, %v", end, err)
 	}
 	block, _ := pem.Decode(cert)
