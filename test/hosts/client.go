@@ -4,23 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/tidwall/resp"
-
 	"respmesh/netconf/api"
+	"respmesh/test/dev"
 )
 
 // Client is a connection to a database through a node, over the stream that `respmesh redis proxy` uses.
-type Client struct {
-	conn net.Conn
-	r    *resp.Reader
-}
+type Client struct{ *dev.Client }
 
 // Dial connects and authenticates, with no password if it is empty.
 func (m *Mesh) Dial(ctx context.Context, n *Node, org, db, password string) (*Client, error) {
@@ -33,46 +26,11 @@ func (m *Mesh) Dial(ctx context.Context, n *Node, org, db, password string) (*Cl
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{conn: conn, r: resp.NewReader(conn)}
-	if password != "" {
-		if _, err := client.Do("AUTH", password); err != nil {
-			return nil, errors.Join(err, conn.Close())
-		}
+	client, err := dev.NewClient(conn, password)
+	if err != nil {
+		return nil, err
 	}
-	return client, nil
-}
-
-// Close ends the connection.
-func (c *Client) Close() error { return c.conn.Close() }
-
-// Reply is an error reply of the server; the connection goes on.
-type Reply string
-
-func (r Reply) Error() string { return string(r) }
-
-// Do sends a command and gives its reply as text. Error replies are of type Reply; other errors are the connection's.
-func (c *Client) Do(args ...string) (string, error) {
-	if err := c.conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "*%d\r\n", len(args))
-	for _, a := range args {
-		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(a), a)
-	}
-	if _, err := io.WriteString(c.conn, b.String()); err != nil {
-		return "", err
-	}
-	v, _, err := c.r.ReadValue()
-	switch {
-	case err != nil:
-		return "", err
-	case v.Type() == resp.Error:
-		return "", Reply(v.Error().Error())
-	case v.IsNull():
-		return "(nil)", nil
-	}
-	return v.String(), nil
+	return &Client{client}, nil
 }
 
 // Load writes and reads at nodes for as long as it runs. Each node has keys of its own, written by one client and read by
@@ -167,7 +125,7 @@ func (l *Load) failed(n *Node, command string, err error) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var reply Reply
+	var reply dev.Reply
 	if errors.As(err, &reply) {
 		l.errors = append(l.errors, fmt.Sprintf("%s: %s: %s", n.Name, command, reply))
 		return false

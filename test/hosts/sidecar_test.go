@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"github.com/tidwall/resp"
 
 	"respmesh/test/dev"
 )
@@ -71,13 +70,11 @@ func open(addr, password string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{conn: conn, r: resp.NewReader(conn)}
-	if password != "" {
-		if _, err := c.Do("AUTH", password); err != nil {
-			return nil, errors.Join(err, conn.Close())
-		}
+	c, err := dev.NewClient(conn, password)
+	if err != nil {
+		return nil, err
 	}
-	return c, nil
+	return &Client{c}, nil
 }
 
 // used is the node that the sidecar says it uses.
@@ -196,11 +193,11 @@ func (s *Sidecar) loses(t *testing.T, n *Node, addr, password string) {
 	began := time.Now()
 	ended := make(chan error, 1)
 	go func() {
-		if err := idle.conn.SetReadDeadline(time.Now().Add(slower(10 * time.Second))); err != nil {
+		if err := idle.Conn.SetReadDeadline(time.Now().Add(slower(10 * time.Second))); err != nil {
 			ended <- err
 			return
 		}
-		_, err := idle.conn.Read(make([]byte, 1))
+		_, err := idle.Conn.Read(make([]byte, 1))
 		ended <- err
 	}()
 	eventually(t, slower(10*time.Second), func() error {
@@ -209,7 +206,7 @@ func (s *Sidecar) loses(t *testing.T, n *Node, addr, password string) {
 			return err
 		}
 		defer c.Close()
-		if err := c.conn.SetDeadline(time.Now().Add(slower(10 * time.Second))); err != nil {
+		if err := c.Conn.SetDeadline(time.Now().Add(slower(10 * time.Second))); err != nil {
 			return err
 		}
 		_, err = c.Do("AUTH", password)
@@ -388,10 +385,10 @@ func TestSidecarRemoved(t *testing.T) {
 	defer c.Close()
 	m.cli(t, "wireguard", "remove", "shop", "app")
 	began := time.Now()
-	if err := c.conn.SetReadDeadline(began.Add(slower(10 * time.Second))); err != nil {
+	if err := c.Conn.SetReadDeadline(began.Add(slower(10 * time.Second))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if _, err := c.Conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the session goes on: %v", err)
 	}
 	t.Logf("the session ended after %v", time.Since(began).Round(time.Millisecond))

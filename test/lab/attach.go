@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // nodeInfo is what `respmesh nodes list --json` says of a node.
@@ -95,7 +96,7 @@ func (h *Host) HTTP(req *http.Request) (code int, body string, err error) {
 		}
 		return h.Dial(ctx, net.Dialer{Timeout: connectWithin}, to)
 	}}
-	resp, err := (&http.Client{Transport: transport, Timeout: doWithin}).Do(req)
+	resp, err := (&http.Client{Transport: transport, Timeout: 20 * time.Second}).Do(req)
 	if err != nil {
 		return 0, "", err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"respmesh/mesh/wan"
+	"respmesh/test/dev"
 )
 
 // primary is the node that takes a database's writes.
@@ -32,7 +33,7 @@ func (s *Session) writes(t *testing.T, within time.Duration, key, value string) 
 	began := time.Now()
 	eventually(t, within, func() error {
 		_, err := s.Do("SET", key, value)
-		var reply Reply
+		var reply dev.Reply
 		if errors.As(err, &reply) && !documented(string(reply)) {
 			t.Errorf("SET answers %q", reply)
 		} else if err != nil && reply == "" {

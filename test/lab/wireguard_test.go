@@ -97,8 +97,8 @@ func TestLifeOfAPeer(t *testing.T) {
 	defer session.Close()
 	cli("wireguard", "remove", "shop", "visitor")
 	began := time.Now()
-	must(session.conn.SetReadDeadline(began.Add(5 * time.Second)))
-	_, err = session.conn.Read(make([]byte, 1))
+	must(session.Conn.SetReadDeadline(began.Add(5 * time.Second)))
+	_, err = session.Conn.Read(make([]byte, 1))
 	t.Logf("the session ended after %v: %v", time.Since(began).Round(time.Millisecond), err)
 	if took := time.Since(began); err == nil || took > time.Second {
 		t.Errorf("the session of a peer that was removed ended after %v: %v", took, err)
