@@ -92,6 +92,7 @@ type Node struct {
 	links     *proxy.LinkServer
 	dns       *dns.Server
 	charges   *charges
+	turns     *proxy.Turns
 	carrier   *mesh.Carrier
 	api       *http.Server // at the orgs' resolvers
 	apiFor    atomic.Pointer[http.Handler]
@@ -148,6 +149,7 @@ func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) 
 	}
 	n.source, n.infra, n.others = source, self.Addr, newCandidates(n)
 	n.charges = openCharges(n.opts.Usage, n.log)
+	n.turns = proxy.NewTurns()
 	if session != nil {
 		n.session, n.leases = session, sessionLeases{session, source}
 	}
@@ -186,7 +188,7 @@ func (n *Node) serveMesh(ctx context.Context) error {
 			n.log.Error("round-trip probes stopped", "err", err)
 		}
 	})
-	n.links = proxy.NewLinkServer(proxy.LinkOptions{Lookup: n.lookup, Replicate: n.replicate, Log: n.log})
+	n.links = proxy.NewLinkServer(proxy.LinkOptions{Lookup: n.lookup, Replicate: n.replicate, Turns: n.turns, Log: n.log})
 	listener, err := n.device.ListenTCP(netip.AddrPortFrom(n.infra, linkPort))
 	if err != nil {
 		return err

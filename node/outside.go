@@ -42,7 +42,7 @@ type outside struct {
 // NewConn implements proxy.Store.
 func (o *outside) NewConn(push func([]byte)) proxy.StoreConn {
 	if o.many != nil {
-		return o.many.NewConn(push)
+		return clusterConn{o.many.NewConn(push)}
 	}
 	return &outsideConn{o: o, conn: o.server.NewConn(push)}
 }
@@ -113,9 +113,19 @@ type outsideConn struct {
 	tx   bool // between MULTI and its end
 }
 
+// clusterConn is a session on a cluster.
+type clusterConn struct{ *redis.ClusterConn }
+
+// Do implements proxy.StoreConn.
+func (c clusterConn) Do(ctx context.Context, dst []byte, reqs []command.Request) []byte {
+	defer proxy.Away(ctx)() // it waits for others
+	return c.ClusterConn.Do(ctx, dst, reqs)
+}
+
 // Do implements proxy.StoreConn. While the node is fenced, writes are answered as a replica would, so that the gateway keeps
 // them; those that the server refuses since it is being left weren't executed either.
 func (c *outsideConn) Do(ctx context.Context, dst []byte, reqs []command.Request) []byte {
+	defer proxy.Away(ctx)() // it waits for the server
 	from := len(dst)
 	if c.o.gone.Load() {
 		return appendGone(dst, len(reqs))

@@ -188,10 +188,7 @@ func (s *store) refuse() error {
 }
 
 // awaitReplicas waits a while for as many replicas as a write will need.
-func (s *store) awaitReplicas(ctx context.Context, q *quorum) {
-	if s.have(q, -1) {
-		return
-	}
+func (s *store) awaitReplicas(ctx context.Context) {
 	s.shortOf()
 	ctx, cancel := context.WithTimeout(ctx, quorumWait)
 	defer cancel()

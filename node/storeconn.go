@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 
+	"respmesh/proxy"
 	"respmesh/resp/command"
 	"respmesh/resp/frame"
 	"respmesh/store/aof"
@@ -57,8 +58,10 @@ func (c *storeConn) do(ctx context.Context, dst []byte, reqs []command.Request, 
 	}
 	s.opts.overdue.check()
 	led, q := s.leads(), s.quorum.Load()
-	if led && q.replicas > 0 && mayWrite(reqs) {
-		s.awaitReplicas(ctx, q)
+	if led && q.replicas > 0 && mayWrite(reqs) && !s.have(q, -1) {
+		back := proxy.Away(ctx)
+		s.awaitReplicas(ctx)
+		back()
 	}
 	from := len(dst)
 	_, before := s.log.Position()
@@ -71,7 +74,7 @@ func (c *storeConn) do(ctx context.Context, dst []byte, reqs []command.Request, 
 	wrote := offset != before && mayWrite(reqs)
 	if s.aof != nil {
 		if pos := s.aof.Appended(); pos != s.aof.Committed() && (wrote || s.opts.fsync == aof.Always) {
-			if err := s.aof.Commit(pos); err != nil && wrote {
+			if err := s.commit(ctx, pos); err != nil && wrote {
 				return unacknowledged(dst, from, reqs, err), done
 			}
 		}
@@ -80,11 +83,22 @@ func (c *storeConn) do(ctx context.Context, dst []byte, reqs []command.Request, 
 		s.opts.overdue.check()
 	}
 	if wrote && (q.replicas > 0 || s.fenced.Load()) {
-		if err := s.awaitSafe(ctx, q, offset); err != nil {
+		back := proxy.Away(ctx)
+		err := s.awaitSafe(ctx, q, offset)
+		back()
+		if err != nil {
 			return unacknowledged(dst, from, reqs, err), done
 		}
 	}
 	return dst, done
+}
+
+// commit has the file written up to a position. Only a disk is waited for without a turn: the kernel takes what it's given at once.
+func (s *store) commit(ctx context.Context, pos int64) error {
+	if s.opts.fsync == aof.Always {
+		defer proxy.Away(ctx)()
+	}
+	return s.aof.Commit(pos)
 }
 
 // unacknowledged takes back the good replies of writes whose effects may be lost: the data has them, and will

@@ -137,22 +137,33 @@ func (s *session) takeSlot() {
 	if n := s.g.view.Load().settings.Concurrency; n > 0 {
 		s.slot = s.g.slots.take(s.ctx, n)
 	}
+	s.turn.take(s.ctx)
 }
 
 func (s *session) giveSlot() {
+	s.turn.give()
 	if s.slot {
 		s.slot = false
 		s.g.slots.give()
 	}
 }
 
-// idleSlot gives the slot back while the session waits for something else than the processor.
-func (s *session) idleSlot() (again func()) {
-	if !s.slot {
+// away gives the slot and the turn back while the session waits for something else than the processor.
+func (s *session) away() (back func()) {
+	if !s.slot && s.turn.kind == turnNone {
 		return func() {}
 	}
 	s.giveSlot()
 	return s.takeSlot
+}
+
+// cede lets others go first. Nothing may be collected.
+func (s *session) cede() {
+	s.kick()
+	s.using.Unlock()
+	defer s.using.Lock()
+	s.giveSlot()
+	s.takeSlot()
 }
 
 // pace has the session stop when its client leaves too much untaken, until it takes some. One that takes nothing for
@@ -166,7 +177,7 @@ func (s *session) pace() {
 		return
 	}
 	s.kick()
-	defer s.idleSlot()()
+	defer s.away()()
 	if !s.out.below(limit, s.g.opt.SlowTimeout) {
 		s.leave = true
 	}

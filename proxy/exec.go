@@ -224,7 +224,9 @@ func (s *session) await(w *work, req *command.Request, need int64, v *view) bool
 	s.kick()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(s.ctx, v.waitBound(g.opt.WaitBoundMin, g.opt.WaitBoundMax))
+	back := s.away()
 	err := s.scOf.Wait(ctx, g.ryw.history(), need)
+	back()
 	cancel()
 	g.meters.waitSeconds.Observe(time.Since(began).Seconds())
 	if err == nil {
@@ -254,9 +256,9 @@ func (s *session) blockHere(w *work, req *command.Request) {
 	stop := s.watch(cancel)
 	var told atomic.Int32 // 0: no; 1: not to wait any more; 2: with an error
 	s.waits.Store(&waiting{end: func(asError bool) { told.Store(1 + b2i(asError)); cancel() }})
-	again := s.idleSlot()
+	back := s.away()
 	out := s.sc.Do(ctx, nil, []command.Request{held})
-	again()
+	back()
 	s.waits.Store(nil)
 	gone := stop()
 	cancel()

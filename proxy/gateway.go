@@ -58,6 +58,8 @@ type Gateway struct {
 	bigTold   atomic.Int64 // unix nano
 	rate      rate
 	slots     slots
+	share     *share
+	left      sync.Once
 	memory    atomic.Int64  // that clients leave untaken
 	pressed   time.Duration // for so long that has been too much; of follow
 	policed   time.Time
@@ -79,6 +81,7 @@ func New(opt Options) (*Gateway, error) {
 		sessions: make(map[int64]*session), listeners: make(map[net.Listener]struct{}),
 	}
 	g.slots.free.L = &g.slots.mu
+	g.share = opt.Turns.of(opt.Org + "/" + opt.Database)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	if opt.Store != nil {
 		g.own.Store(&ownStore{opt.Store})
@@ -207,6 +210,7 @@ func (g *Gateway) Close(ctx context.Context) error {
 	g.linkMu.Unlock()
 	<-drained
 	g.wg.Wait()
+	g.left.Do(g.share.leave)
 	g.meters.metrics.latency.remove(g.meters.latency)
 	return err
 }

@@ -33,8 +33,12 @@ func (l *served) do(reqs []command.Request) {
 		if len(l.reply)-from > 2*bigShared && l.ls.table.of(reqs[n-1].Spec).class == classRead {
 			l.leaveOut(from, n)
 		}
-		if reqs = reqs[n:]; len(reqs) > 0 && len(l.reply) >= linkKeep && l.write() != nil {
-			return
+		if reqs = reqs[n:]; len(reqs) > 0 && len(l.reply) >= linkKeep {
+			back := l.away()
+			err := l.write()
+			if back(); err != nil {
+				return
+			}
 		}
 	}
 }

@@ -78,7 +78,7 @@ func (ls *LinkServer) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		wg.Go(func() {
 			l := &served{ls: ls, conn: conn, r: frame.NewReader(conn), spawn: wg.Go}
-			l.ctx, l.cancel = context.WithCancel(ctx)
+			l.ctx, l.cancel = context.WithCancel(withWorker(ctx, l))
 			closed := context.AfterFunc(l.ctx, func() { conn.Close() })
 			defer closed()
 			defer conn.Close()
@@ -97,6 +97,7 @@ type served struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
+	turn   turn
 	store  Store
 	opened StoreState // as the store was then
 	sc     StoreConn
@@ -144,6 +145,8 @@ func (l *served) run() {
 			return
 		case verb == "LINK" && len(c.Args) == 6:
 			l.store = store
+			l.turn.share = l.ls.opt.Turns.of(name)
+			defer l.turn.share.leave()
 			l.link(string(c.Args[3]), string(c.Args[4]), string(c.Args[5]))
 			return
 		default:
@@ -244,6 +247,8 @@ func (l *served) execute() {
 	if l.n == 0 {
 		return
 	}
+	l.turn.take(l.ctx)
+	defer l.turn.give()
 	st := l.store.State()
 	if !st.Primary && !st.Usable {
 		for range l.n {
@@ -258,6 +263,15 @@ func (l *served) execute() {
 		l.do(l.reqs[:l.n])
 	}
 	l.n = 0
+}
+
+// away implements worker.
+func (l *served) away() (back func()) {
+	if l.turn.kind == turnNone {
+		return func() {}
+	}
+	l.turn.give()
+	return func() { l.turn.take(l.ctx) }
 }
 
 // readsOnly executes what only reads. The store has changed sides since the link was opened, so that writes that came over

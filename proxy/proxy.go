@@ -165,8 +165,9 @@ type Options struct {
 	// connection is closed. nil: nobody is known, all are allowed.
 	Peer func(conn net.Conn) (name string, allowed bool)
 
-	Usage         Usage // counts the charged commands; nil: nobody
-	SessionWindow int   // forwarded commands in flight per session; default 4096
+	Turns         *Turns // shares the processors among the databases of the node; nil: nobody does
+	Usage         Usage  // counts the charged commands; nil: nobody
+	SessionWindow int    // forwarded commands in flight per session; default 4096
 }
 
 func (o *Options) setDefaults() error {
@@ -217,6 +218,7 @@ type LinkOptions struct {
 	Lookup func(org, db string) (Store, bool)
 	// Replicate serves a replica on a connection from here on; r holds what was read beyond the first command.
 	Replicate func(ctx context.Context, org, db string, conn net.Conn, r *frame.Reader) error
+	Turns     *Turns // those of the node's gateways
 	Log       *slog.Logger
 }
 

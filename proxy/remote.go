@@ -128,6 +128,9 @@ func (s *session) moveTo(l *link) bool {
 // settle waits until nothing is in flight.
 func (s *session) settle() bool {
 	s.kick()
+	if all, _ := s.out.inFlight(); all > 0 {
+		defer s.away()()
+	}
 	if !s.out.drain() {
 		s.leave = true
 		return false
@@ -140,6 +143,7 @@ func (s *session) settle() bool {
 func (s *session) send(l *link, k *call, raw []byte) {
 	if all, _ := s.out.inFlight(); all >= s.g.opt.SessionWindow {
 		s.kick()
+		defer s.away()()
 	}
 	if !s.out.enqueue(k, s.g.opt.SessionWindow) {
 		s.leave = true
@@ -212,9 +216,7 @@ func (s *session) exclusive(w *work, req *command.Request, c class, t trait, d d
 	if watch {
 		stop := s.watch(func() { l.close(errClosing) })
 		s.waits.Store(&waiting{end: func(asError bool) { l.unblock(asError) }})
-		again := s.idleSlot()
 		s.settle()
-		again()
 		s.waits.Store(nil)
 		s.leave = stop() || s.leave
 	} else {

@@ -42,6 +42,7 @@ type session struct {
 	bounded    bool   // commands have to be looked at by within
 	nth        uint32 // command, for sample
 	slot       bool   // holds one of Gateway.slots
+	turn       turn
 
 	// using is held while the session is at work: while it isn't, SetStore may close sc.
 	using sync.Mutex
@@ -113,7 +114,8 @@ func (w *work) enqueue() {
 
 func newSession(g *Gateway, id int64, conn net.Conn) *session {
 	s := &session{g: g, id: id, conn: conn, r: frame.NewReader(conn), proto: 2, batch: firstBatch, since: time.Now(), users: g.users.Load()}
-	s.ctx, s.cancel = context.WithCancel(g.ctx)
+	s.ctx, s.cancel = context.WithCancel(withWorker(g.ctx, s))
+	s.turn.share = g.share
 	s.out = newOutput(conn, g.opt.OutputLimit, g.wg.Go, s.wasCut)
 	s.out.sum = &g.memory
 	s.maxRequest = g.view.Load().settings.MaxRequest
@@ -148,7 +150,7 @@ func (s *session) rest(d time.Duration) {
 // restUntil is rest, unless ended is closed first.
 func (s *session) restUntil(d time.Duration, ended <-chan struct{}) {
 	s.kick()
-	defer s.idleSlot()()
+	defer s.away()()
 	s.using.Unlock()
 	defer s.using.Lock()
 	t := time.NewTimer(d)
@@ -250,7 +252,9 @@ func (s *session) process(w *work) {
 		last = req.Spec
 		s.handle(w, req)
 		if w.n >= s.batch || len(w.out) >= bigReplies/4 {
-			s.commit(w)
+			if s.commit(w); s.turn.over() {
+				s.cede()
+			}
 		}
 	}
 	s.commit(w)

@@ -189,6 +189,7 @@ func (s *session) awaitSwitch(w *work, bound time.Duration) bool {
 	s.kick()
 	ctx, cancel := context.WithTimeout(s.ctx, bound)
 	defer cancel()
+	defer s.away()()
 	return s.g.awaitLeader(ctx) != nil
 }
 
