@@ -58,6 +58,33 @@ func (s *session) within(w *work, req *command.Request, e *entry, set *Settings)
 	return true
 }
 
+// smallRequest is how long a request may be however many others there are.
+const smallRequest = 256 << 10
+
+// countRequest keeps the sum of what the requests of all sessions take.
+func (s *session) countRequest(size int) (all int64) {
+	if size <= smallRequest {
+		size = 0
+	}
+	if size == s.reading {
+		return 0
+	}
+	all = s.g.requests.Add(int64(size - s.reading))
+	s.reading = size
+	return all
+}
+
+// fits closes the session when all requests of the database together take too much for the one that it is about to send.
+func (s *session) fits() bool {
+	before := s.reading
+	if all := s.countRequest(s.r.Size()); all <= int64(s.g.opt.MemoryLimit) || s.reading < before {
+		return true
+	}
+	s.g.meters.cutMemory.Inc()
+	s.out.deliver(frame.AppendError(nil, "ERR too many long requests at once: try again"))
+	return false
+}
+
 // tooLong answers a request that was read past.
 func (s *session) tooLong(w *work, size int) {
 	s.refuse(w, fmt.Sprintf("ERR max request size exceeded. Limit: %d bytes, Actual: %d bytes", s.maxRequest, size))

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -200,4 +201,49 @@ func TestBigRepliesArePaced(t *testing.T) {
 		t.Errorf("%d bytes were made at once", most)
 	}
 	eventually(t, "nothing is left", func() bool { return g.memory.Load() == 0 })
+}
+
+// TestLongRequestsTogether: requests that are under way take no more than they may, however many clients send them.
+func TestLongRequestsTogether(t *testing.T) {
+	h := newHouse(t, "a")
+	g, addr := h.gateway("a", h.mesh("a"), func(o *Options) { o.MemoryLimit = 4 << 20 })
+	head := fmt.Sprintf("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n", 8<<20)
+	first, second := connect(t, addr), connect(t, addr)
+	first.conn.Write([]byte(head + strings.Repeat("x", 3<<20/2)))
+	eventually(t, "it is counted", func() bool { return g.requests.Load() > 1<<20 })
+	second.conn.Write([]byte(head))
+	for range 64 {
+		second.conn.Write(make([]byte, 128<<10)) // refused on the way
+	}
+	other := connect(t, addr)
+	other.want("SET k "+strings.Repeat("y", 100<<10), "OK")
+	eventually(t, "the second one is closed", func() bool { return g.Status().Sessions == 2 })
+	first.conn.Close()
+	eventually(t, "nothing is counted any more", func() bool { return g.requests.Load() == 0 })
+	other.want("SET k "+strings.Repeat("y", 1<<20), "OK")
+	eventually(t, "what was long is freed", func() bool { return g.requests.Load() == 0 })
+}
+
+// TestPushesTogether: subscribers that take nothing are cut early when all of them together leave too much.
+func TestPushesTogether(t *testing.T) {
+	var sum atomic.Int64
+	var outs []*output
+	for range 8 {
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		defer theirs.Close()
+		o := newOutput(ours, 64<<20, func(f func()) { go f() }, func(cutReason) {})
+		o.sum, o.most = &sum, 8<<20
+		defer o.cut(cutLocal)
+		outs = append(outs, o)
+	}
+	frame := make([]byte, 256<<10)
+	for range 200 { // 50 MiB for each
+		for _, o := range outs {
+			o.push(frame)
+		}
+		if n := sum.Load(); n > 10<<20 {
+			t.Fatalf("%d bytes wait for subscribers", n)
+		}
+	}
 }

@@ -61,6 +61,7 @@ type Gateway struct {
 	share     *share
 	left      sync.Once
 	memory    atomic.Int64  // that clients leave untaken
+	requests  atomic.Int64  // that requests take which aren't complete yet
 	pressed   time.Duration // for so long that has been too much; of follow
 	policed   time.Time
 	draining  atomic.Bool

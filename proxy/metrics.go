@@ -85,6 +85,7 @@ type meters struct {
 	cutFull      prometheus.Counter
 	cutForeign   prometheus.Counter
 	cutIdle      prometheus.Counter
+	cutMemory    prometheus.Counter
 	overQuota    prometheus.Counter
 	throttled    prometheus.Counter
 	cutLink      prometheus.Counter
@@ -127,7 +128,7 @@ func (m *Metrics) resolve(database, region string) *meters {
 	m.latency.add(v.latency)
 	cut, links := m.cut.MustCurryWith(base), m.links.MustCurryWith(base)
 	v.cutSlow, v.cutProtocol, v.cutKilled = cut.WithLabelValues("slow"), cut.WithLabelValues("protocol"), cut.WithLabelValues("killed")
-	v.cutIdle = cut.WithLabelValues("idle")
+	v.cutIdle, v.cutMemory = cut.WithLabelValues("idle"), cut.WithLabelValues("memory")
 	v.cutForeign = cut.WithLabelValues("foreign")
 	v.cutFull, v.cutLink = cut.WithLabelValues("limit"), cut.WithLabelValues("link")
 	v.linksShared, v.linksPinned = links.WithLabelValues("shared"), links.WithLabelValues("pinned")

@@ -51,6 +51,7 @@ type output struct {
 	written int64
 	sum     *atomic.Int64 // of all outputs of the gateway; nil: not kept
 	counted int           // of this one in sum
+	most    int64         // that sum should be
 }
 
 type cutReason string
@@ -170,6 +171,10 @@ func (o *output) push(p []byte) {
 		o.held = append(o.held, p...)
 		o.behind += len(p)
 		o.checkLocked(len(p))
+		return
+	}
+	if o.sum != nil && o.sum.Load() > o.most && o.sizeLocked() > o.limit/64 {
+		o.cutLocked(cutSlow) // who publishes can't be made to wait
 		return
 	}
 	o.buf = append(o.buf, p...)

@@ -39,6 +39,7 @@ type session struct {
 	monitors bool // MONITOR
 
 	maxRequest int    // as the reader was told
+	reading    int    // bytes counted in Gateway.requests
 	bounded    bool   // commands have to be looked at by within
 	nth        uint32 // command, for sample
 	slot       bool   // holds one of Gateway.slots
@@ -117,7 +118,7 @@ func newSession(g *Gateway, id int64, conn net.Conn) *session {
 	s.ctx, s.cancel = context.WithCancel(withWorker(g.ctx, s))
 	s.turn.share = g.share
 	s.out = newOutput(conn, g.opt.OutputLimit, g.wg.Go, s.wasCut)
-	s.out.sum = &g.memory
+	s.out.sum, s.out.most = &g.memory, int64(g.opt.MemoryLimit)
 	s.maxRequest = g.view.Load().settings.MaxRequest
 	s.be(s.users.open())
 	s.seenProto.Store(2)
@@ -176,12 +177,18 @@ func (s *session) run() {
 			s.leave = err != io.EOF // after that the replies to what was asked are still wanted
 			break
 		}
+		if !s.fits() {
+			break
+		}
 		w := works.Get().(*work)
 		s.takeSlot()
 		s.using.Lock()
 		s.process(w)
 		s.using.Unlock()
 		s.giveSlot()
+		if len(s.r.Buffered()) == 0 {
+			s.countRequest(0) // the reader frees what was long before it waits
+		}
 		w.n, w.patient = 0, false
 		if cap(w.reqs) <= maxBatch*2 && cap(w.out) <= linkKeep {
 			w.out = w.out[:0]
@@ -201,6 +208,7 @@ func (s *session) end() {
 		s.out.finish(5 * time.Second)
 	}
 	s.cancel()
+	s.countRequest(0)
 	s.unmonitor()
 	s.tx.pin.discard()
 	s.sub.close()

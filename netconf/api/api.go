@@ -112,6 +112,8 @@ type Server struct {
 	joins    *challenges
 	inFlight chan struct{}
 	streams  chan struct{} // those of connect, which last
+
+	ofDatabases streamCounts // of these
 }
 
 // NewServer makes a server. It starts nothing and needs no Close.
@@ -134,6 +136,8 @@ func NewServer(opt Options) (*Server, error) {
 		joins:    joins,
 		inFlight: make(chan struct{}, maxInFlight),
 		streams:  make(chan struct{}, maxStreams),
+
+		ofDatabases: streamCounts{of: make(map[string]int)},
 	}
 	for _, r := range routes() {
 		s.mux.Handle(r.method+" "+r.path, s.endpoint(r))

@@ -22,6 +22,33 @@ const connectProtocol = "respmesh-tcp"
 // maxStreams bounds the streams that a server carries at a time. They don't count as requests in flight.
 const maxStreams = 512
 
+// streamCounts counts the streams of each database. One may have half of those that others leave, so that there is always room for
+// another.
+type streamCounts struct {
+	mu    sync.Mutex
+	of    map[string]int
+	total int
+}
+
+// enter takes a place; leave gives it back.
+func (s *streamCounts) enter(db string) (leave func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if others := s.total - s.of[db]; s.of[db] >= (maxStreams-others)/2 {
+		return nil, false
+	}
+	s.of[db]++
+	s.total++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.total--
+		if s.of[db]--; s.of[db] == 0 {
+			delete(s.of, db)
+		}
+	}, true
+}
+
 // upgrades tells whether a request asks for a stream.
 func upgrades(r *http.Request) bool { return r.Header.Get("Upgrade") == connectProtocol }
 
@@ -37,6 +64,11 @@ func connectDatabase(c *call) (any, error) {
 	if _, ok := c.topo.Database(org, name); !ok {
 		return nil, failf(CodeNotFound, "database %s/%s isn't there; respmesh redis list shows what is", clip(org), clip(name))
 	}
+	leave, ok := c.s.ofDatabases.enter(org + "/" + name)
+	if !ok {
+		return nil, failf(CodeUnavailable, "too many connections to database %s/%s by this node's API; close some, or connect by the private network", org, name)
+	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(c.Context(), requestTimeout)
 	db, err := c.s.opt.Connect(ctx, org, name)
 	cancel()

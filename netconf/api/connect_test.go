@@ -214,3 +214,29 @@ func TestConnectGivesUp(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestStreamsOfADatabase: one database never has all the streams that there are.
+func TestStreamsOfADatabase(t *testing.T) {
+	s := streamCounts{of: make(map[string]int)}
+	fill := func(db string) (n int, leave []func()) {
+		for {
+			l, ok := s.enter(db)
+			if !ok {
+				return n, leave
+			}
+			n, leave = n+1, append(leave, l)
+		}
+	}
+	noisy, leave := fill("noisy")
+	more, leave2 := fill("noisy too")
+	quiet, leave3 := fill("quiet")
+	if noisy != maxStreams/2 || more != maxStreams/4 || quiet != maxStreams/8 {
+		t.Errorf("%d, %d and %d streams", noisy, more, quiet)
+	}
+	for _, l := range append(append(leave, leave2...), leave3...) {
+		l()
+	}
+	if s.total != 0 || len(s.of) != 0 {
+		t.Errorf("left behind: %d, %v", s.total, s.of)
+	}
+}

@@ -64,6 +64,9 @@ func (r *Reader) SetLimits(l Limits) { r.limits = l.withDefaults() }
 // Buffered returns the bytes read but not consumed.
 func (r *Reader) Buffered() []byte { return r.buf[r.start:r.end:r.end] }
 
+// Size returns how much memory the buffer takes.
+func (r *Reader) Size() int { return len(r.buf) }
+
 // Consumed returns how many bytes of the stream were consumed: those of frames returned, of empty lines and arrays
 // skipped, and those handed out by Read and ReadLine.
 func (r *Reader) Consumed() int64 { return r.consumed }
