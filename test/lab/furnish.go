@@ -99,6 +99,7 @@ func (w *World) Print(out io.Writer) error {
 	for _, p := range []*Peer{w.ShopApp, w.Laptop, w.BlogApp} {
 		fmt.Fprintf(t, "%s\t%s\t%s\tpeer of org %s by %s\n", p.Namespace(), p.Addr, p.Address, p.Org, p.File)
 	}
+	fmt.Fprintf(t, "%s\t%s\t\ta host without WireGuard, for a sidecar\n", l.Host("side-app").Namespace(), l.Host("side-app").Addr)
 	fmt.Fprintf(t, "%s\t%s\t\trouter of the laptop\n", l.Host("nat").Namespace(), l.Host("nat").Addr)
 	fmt.Fprintf(t, "%s\t\t\tthe internet: bridges and the WAN\n", l.net.Namespace())
 	if err := t.Flush(); err != nil {

@@ -3,7 +3,7 @@
 // It needs root; nothing of it is in the machine's own network.
 //
 //	mad    mad-1 (TUN)  mad-2 (unprivileged)   shop-app
-//	ams    ams-1 (TUN)  ams-2 (unprivileged)   blog-app
+//	ams    ams-1 (TUN)  ams-2 (unprivileged)   blog-app  side-app
 //	nrt    nrt-1 (unprivileged)  nrt-2 (TUN)   nat ── laptop
 //
 // Names of namespaces, interfaces and files carry the lab's ID, so that labs don't disturb each other. What a crashed one

@@ -264,6 +264,16 @@ func (n *Node) Log() string {
 	return string(raw[max(0, len(raw)-3000):])
 }
 
+// stacks are where the node's goroutines were when it got SIGQUIT.
+func (n *Node) stacks() string {
+	raw, err := os.ReadFile(n.LogFile)
+	if err != nil {
+		return err.Error()
+	}
+	at := max(0, bytes.LastIndex(raw, []byte("SIGQUIT: quit")))
+	return string(raw[at:min(at+200_000, len(raw))])
+}
+
 // Logged tells whether the node has ever said something.
 func (n *Node) Logged(text string) bool {
 	raw, err := os.ReadFile(n.LogFile)
@@ -315,7 +325,7 @@ func (n *Node) Stop() error {
 		case <-time.After(5 * time.Second):
 			n.Kill()
 		}
-		return fmt.Errorf("%s still runs %v after SIGTERM\n%s", n.Name, stopWithin, n.Log())
+		return fmt.Errorf("%s still runs %v after SIGTERM\n%s", n.Name, stopWithin, n.stacks())
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -22,7 +22,7 @@ var plan = []struct {
 	number       byte
 }{
 	{"mad-1", "mad", 1}, {"mad-2", "mad", 2}, {"ams-1", "ams", 1}, {"ams-2", "ams", 2}, {"nrt-1", "nrt", 1}, {"nrt-2", "nrt", 2},
-	{"shop-app", "mad", 20}, {"blog-app", "ams", 20}, {"nat", "nrt", 30},
+	{"shop-app", "mad", 20}, {"blog-app", "ams", 20}, {"side-app", "ams", 21}, {"nat", "nrt", 30},
 }
 
 const (

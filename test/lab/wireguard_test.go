@@ -66,7 +66,7 @@ func TestLifeOfAPeer(t *testing.T) {
 		t.Errorf("reset changed the address from %s to %s", first.Address, second.Address)
 	}
 	must(Eventually(ctx, 3*time.Second, func() error {
-		if _, err := first.Redis(ctx, w.Cart.Address.String(), w.Cart, "PING"); err == nil {
+		if first.Reaches(ctx, w.Cart) == nil {
 			return os.ErrExist // the old key is still good
 		}
 		return nil
