@@ -10,8 +10,8 @@ import (
 )
 
 // A path that loses large packets and carries small ones looks healthy until somebody writes a large value, which then hangs.
-// So every few seconds a probe is as large as packets get, and so is its answer. If three in a row are lost while small ones
-// are answered, smaller ones are sent too, to say how large a packet passes.
+// So every few seconds a probe is as large as packets get, and so is its answer. When one is lost, the next ones follow sooner. If
+// three in a row are lost while small ones are answered, smaller ones are sent too, to say how large a packet passes.
 
 // ProbeStats are what a Prober knows about one node.
 type ProbeStats struct {
@@ -88,12 +88,16 @@ func (p *Prober) bigLocked(a netip.Addr, t *target, now time.Time) []bigProbe {
 	return out
 }
 
-// probeBig sends large probes to all nodes that can be reached.
-func (p *Prober) probeBig() {
+// probeBig sends large probes to all nodes that can be reached, or to those of which the last one was lost.
+func (p *Prober) probeBig(doubtful bool) {
 	now := time.Now()
 	var out []bigProbe
 	p.mu.Lock()
 	for a, t := range p.targets {
+		waits, lost := t.mtu.asked(now.Add(-min(p.opt.DeadAfter, p.opt.BigEvery/2)))
+		if waits || doubtful && (!lost || t.mtu.trouble) {
+			continue
+		}
 		out = append(out, p.bigLocked(a, t, now)...)
 	}
 	p.mu.Unlock()
@@ -124,6 +128,15 @@ func (p *Prober) bigAnswered(from netip.AddrPort, seq uint32, cookie [8]byte, si
 		}
 		t.mtu.lost, t.mtu.trouble = 0, false
 	}
+}
+
+// asked tells whether large probes wait for their answers still, and whether some of those sent before a time have none.
+func (m *mtu) asked(before time.Time) (waits, lost bool) {
+	for _, q := range m.pending {
+		waits = waits || q.at.After(before)
+		lost = lost || !q.at.After(before)
+	}
+	return waits, lost
 }
 
 // Stats tells about every target, by address.

@@ -198,13 +198,17 @@ func (p *Prober) Run(ctx context.Context) error {
 	defer tick.Stop()
 	big := time.NewTicker(p.opt.BigEvery)
 	defer big.Stop()
+	doubt := time.NewTicker(max(p.opt.BigEvery/5, p.opt.Every))
+	defer doubt.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
 			p.probe(false)
 		case <-big.C:
-			p.probeBig()
+			p.probeBig(false)
+		case <-doubt.C:
+			p.probeBig(true)
 		case <-p.kick:
 			p.probe(true)
 		}

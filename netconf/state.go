@@ -179,6 +179,19 @@ type NodeLive struct {
 	Version  string    `json:"version"`
 	Tunnel   string    `json:"tunnel"`   // "userspace" or "tun"
 	Revision uint64    `json:"revision"` // the topology that it runs on
+	// Narrow are the paths to other nodes on which packets of the mesh's MTU are lost, and smaller ones pass.
+	Narrow []NarrowPath `json:"narrow,omitempty"`
+}
+
+// NarrowPath is a path to another node that large packets don't pass.
+type NarrowPath struct {
+	Node string `json:"node"`
+	MTU  int    `json:"mtu,omitempty"` // of the largest packet that is known to pass, inside the tunnel; 0: not known yet
+}
+
+// Equal tells whether two say the same.
+func (l NodeLive) Equal(o NodeLive) bool {
+	return l.Since.Equal(o.Since) && l.Version == o.Version && l.Tunnel == o.Tunnel && l.Revision == o.Revision && slices.Equal(l.Narrow, o.Narrow)
 }
 
 // Primary says which node takes the writes of a database.

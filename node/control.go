@@ -118,7 +118,57 @@ func (l sessionLeases) Advance(ctx context.Context, db string, held claim) (clai
 
 // live is what this node says of itself.
 func (n *Node) live(revision uint64) netconf.NodeLive {
-	return netconf.NodeLive{Since: n.started.UTC().Truncate(time.Second), Version: n.opts.Version, Tunnel: string(n.device.Kind()), Revision: revision}
+	return netconf.NodeLive{
+		Since: n.started.UTC().Truncate(time.Second), Version: n.opts.Version, Tunnel: string(n.device.Kind()), Revision: revision, Narrow: n.narrow(),
+	}
+}
+
+// report makes that known, after a revision was applied.
+func (n *Node) report(revision uint64) {
+	n.reporting.Lock()
+	defer n.reporting.Unlock()
+	n.revision = revision
+	n.reportLocked()
+}
+
+func (n *Node) reportLocked() {
+	if n.session != nil {
+		_ = n.session.Report(n.live(n.revision)) // a session that has ended says nothing more
+	}
+}
+
+// lookAtPaths is how often a node looks whether large packets pass.
+const lookAtPaths = 2 * time.Second
+
+// followPaths makes known which paths large packets don't pass, until ctx ends.
+func (n *Node) followPaths(ctx context.Context) {
+	tick := time.NewTicker(lookAtPaths)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		n.reporting.Lock()
+		n.reportLocked()
+		n.reporting.Unlock()
+	}
+}
+
+// narrow are the paths on which packets of the mesh's MTU are lost.
+func (n *Node) narrow() []netconf.NarrowPath {
+	if n.prober == nil {
+		return nil // not started
+	}
+	var paths []netconf.NarrowPath
+	topology, _ := n.source.Current()
+	for _, p := range n.prober.Stats() {
+		if other, ok := topology.NodeAt(p.Addr); ok && p.MTUTrouble && p.Reachable {
+			paths = append(paths, netconf.NarrowPath{Node: other.Name, MTU: p.PathMTU})
+		}
+	}
+	return paths
 }
 
 // enter makes the node known as live, with the leases that its elections need.

@@ -102,7 +102,9 @@ type Node struct {
 	following sync.WaitGroup // what starts databases
 	leaving   atomic.Bool    // gives up what it leads, and takes nothing
 
-	memory    int64      // what LimitMemory was told
+	memory    int64 // what LimitMemory was told
+	reporting sync.Mutex
+	revision  uint64     // applied, guarded by reporting
 	applying  sync.Mutex // the device's peers
 	mu        sync.Mutex
 	databases map[databaseKey]*database
@@ -170,6 +172,7 @@ func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) 
 	n.wg.Go(func() { n.kickReplicas(ctx) })
 	n.wg.Go(func() { n.endLostWaits(ctx) })
 	n.wg.Go(func() { n.followKeys(ctx) })
+	n.wg.Go(func() { n.followPaths(ctx) })
 	n.wg.Go(func() { n.followDraining(ctx) })
 	return nil
 }
@@ -265,9 +268,7 @@ func (n *Node) apply(ctx context.Context, t *netconf.Topology) error {
 	n.prober.SetTargets(n.probeTargets(t))
 	n.followMemory(t)
 	err = errors.Join(err, n.serveResolvers(t), n.reconcileDatabases(ctx, t))
-	if n.session != nil {
-		_ = n.session.Report(n.live(t.Revision)) // a session that has ended says nothing more
-	}
+	n.report(t.Revision)
 	return err
 }
 

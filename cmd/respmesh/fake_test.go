@@ -78,7 +78,7 @@ func (m *fakeMesh) Current() (*netconf.Topology, <-chan struct{}) {
 	return t.WithLive(netconf.Live{
 		Nodes: map[string]netconf.NodeLive{
 			"mad-1": {Version: "v1.2.3", Since: since, Tunnel: "userspace", Revision: t.Revision},
-			"ams-1": {Version: "v1.2.3", Since: since, Tunnel: "tun", Revision: t.Revision},
+			"ams-1": {Version: "v1.2.3", Since: since, Tunnel: "tun", Revision: t.Revision, Narrow: []netconf.NarrowPath{{Node: "mad-1", MTU: 1200}, {Node: "nrt-1"}}},
 		},
 		Primaries: map[string]netconf.Primary{"demo0000demo0000": {Node: "mad-1", Term: 3, Held: true}},
 	}), changed

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,9 +31,39 @@ func nodesList(r *remote) *cobra.Command {
 			for _, n := range nodes {
 				rows = append(rows, []string{n.Name, n.Region, nodeState(n), n.Address, n.Endpoint, n.Tunnel, n.Version, timestamp(n.Since)})
 			}
-			return table(cmd.OutOrStdout(), []string{"NAME", "REGION", "STATE", "ADDRESS", "ENDPOINT", "TUNNEL", "VERSION", "SINCE"}, rows)
+			if err := table(cmd.OutOrStdout(), []string{"NAME", "REGION", "STATE", "ADDRESS", "ENDPOINT", "TUNNEL", "VERSION", "SINCE"}, rows); err != nil {
+				return err
+			}
+			return narrowPaths(cmd.OutOrStdout(), nodes)
 		}),
 	}
+}
+
+// Bytes of the largest packets: inside the mesh, and outside with what WireGuard, UDP and IP add.
+const (
+	packetInside = 1280
+	packetByIPv4 = packetInside + 60
+	packetByIPv6 = packetInside + 80
+)
+
+// narrowPaths says on which paths large values hang.
+func narrowPaths(w io.Writer, nodes []api.Node) error {
+	var lines []string
+	for _, n := range nodes {
+		for _, p := range n.NarrowPaths {
+			passes := "only small ones pass"
+			if p.MTU > 0 {
+				passes = fmt.Sprintf("those of %d bytes pass, %d have to", p.MTU, packetInside)
+			}
+			lines = append(lines, fmt.Sprintf("  between %s and %s: %s\n", cell(n.Name), cell(p.Node), passes))
+		}
+	}
+	if lines == nil {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "\nLarge packets are lost:\n%s\nLarge values hang there. Let packets of %d bytes pass between these hosts (%d by IPv4).\n",
+		strings.Join(lines, ""), packetByIPv6, packetByIPv4)
+	return err
 }
 
 func nodeState(n api.Node) string {

@@ -13,6 +13,9 @@ func nodeOf(t *netconf.Topology, n netconf.Node) Node {
 	}
 	if live, ok := t.Live.Nodes[n.Name]; ok {
 		out.Online, out.Version, out.Tunnel, out.Revision = true, live.Version, live.Tunnel, live.Revision
+		for _, p := range live.Narrow {
+			out.NarrowPaths = append(out.NarrowPaths, NarrowPath(p))
+		}
 		if !live.Since.IsZero() {
 			out.Since = &live.Since
 		}

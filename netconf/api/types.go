@@ -85,6 +85,14 @@ type Node struct {
 	Version   string     `json:"version,omitempty"`
 	Tunnel    string     `json:"tunnel,omitempty" doc:"userspace or tun"`
 	Revision  uint64     `json:"revision,omitempty" doc:"of the topology that it runs on"`
+	// NarrowPaths hang large values, though small ones pass.
+	NarrowPaths []NarrowPath `json:"narrow_paths,omitempty" doc:"paths to other nodes on which packets of the mesh's MTU are lost"`
+}
+
+// NarrowPath is a path to another node that packets of the mesh's MTU don't pass.
+type NarrowPath struct {
+	Node string `json:"node" doc:"the other end"`
+	MTU  int    `json:"mtu,omitempty" doc:"bytes of the largest packet inside the tunnel that passes; absent: not known yet"`
 }
 
 // Token lets its holder use the API; the secret is only in the answer that made it.

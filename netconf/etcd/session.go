@@ -84,7 +84,7 @@ func (s *Session) Report(live netconf.NodeLive) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.live != live {
+	if !s.live.Equal(live) {
 		s.live = live
 		select {
 		case s.report <- struct{}{}:
@@ -346,7 +346,7 @@ func (s *Session) run(tried chan struct{}) {
 // catchUp writes what is still to be written: what the node says of itself, and releases that didn't get through.
 func (s *Session) catchUp() {
 	s.mu.Lock()
-	lease, live, unsaid := s.lease, s.live, s.said != s.live || s.saidBy != s.lease
+	lease, live, unsaid := s.lease, s.live, !s.said.Equal(s.live) || s.saidBy != s.lease
 	unreleased := slices.Collect(maps.Keys(s.unreleased))
 	s.mu.Unlock()
 	if lease == 0 {

@@ -20,6 +20,11 @@ type nodeInfo struct {
 	Endpoint  string `json:"endpoint"`
 	Tunnel    string `json:"tunnel"`
 	Online    bool   `json:"online"`
+
+	NarrowPaths []struct {
+		Node string `json:"node"`
+		MTU  int    `json:"mtu"`
+	} `json:"narrow_paths"`
 }
 
 // NodeList asks for all nodes.

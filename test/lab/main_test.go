@@ -177,7 +177,19 @@ func (w *World) status(ctx context.Context, d Database) (s status, err error) {
 // settle waits until all nodes run, have their copies and a primary: what every test starts from.
 func (w *World) settle(t *testing.T) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() error {
+	began := time.Now()
+	var last error // but one
+	defer func() {
+		if took := time.Since(began); took > 5*time.Second {
+			t.Logf("all was well only after %v; last: %v", took, last)
+		}
+	}()
+	eventually(t, 30*time.Second, func() (err error) {
+		defer func() {
+			if err != nil {
+				last = err
+			}
+		}()
 		for _, d := range []Database{w.Cart, w.Posts} {
 			s, err := w.status(t.Context(), d)
 			if err != nil {

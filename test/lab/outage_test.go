@@ -414,3 +414,59 @@ func TestTwoNodesOnOneHost(t *testing.T) {
 	})
 	w.settle(t)
 }
+
+// TestNarrowPath: from one region to another large packets vanish. `nodes list` says so, and no more once they pass again.
+func TestNarrowPath(t *testing.T) {
+	w := world(t)
+	w.settle(t)
+	usual := w.lab.WAN.Conditions("nrt", "mad")
+	restore := func() {
+		if err := w.lab.WAN.Set("nrt", "mad", usual); err != nil {
+			t.Error(err)
+		}
+	}
+	defer restore()
+	if err := w.lab.WAN.Set("nrt", "mad", wan.Conditions{Delay: usual.Delay, MaxDatagram: 1290}); err != nil { // by IPv4 60 bytes are WireGuard's
+		t.Fatal(err)
+	}
+	narrowed := time.Now()
+	paths := func() map[string]int {
+		list, err := w.lab.NodeList(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := make(map[string]int)
+		for _, n := range list {
+			for _, p := range n.NarrowPaths {
+				found[n.Name+" "+p.Node] = p.MTU
+			}
+		}
+		return found
+	}
+	eventually(t, 30*time.Second, func() error {
+		found := paths()
+		for _, path := range []string{"mad-1 nrt-1", "mad-1 nrt-2", "mad-2 nrt-1", "mad-2 nrt-2", "nrt-1 mad-1", "nrt-1 mad-2", "nrt-2 mad-1", "nrt-2 mad-2"} {
+			if found[path] != 1200 {
+				return fmt.Errorf("nodes list says %v, nothing of %s", found, path)
+			}
+			delete(found, path)
+		}
+		if len(found) > 0 {
+			t.Errorf("nodes list says also %v", found)
+		}
+		return nil
+	})
+	t.Logf("nodes list has the narrow paths after %v", time.Since(narrowed))
+	if out := w.cli(t, "nodes", "list"); !strings.Contains(out, "Large packets are lost:") {
+		t.Errorf("nodes list prints\n%s", out)
+	}
+	restore()
+	widened := time.Now()
+	eventually(t, 30*time.Second, func() error {
+		if found := paths(); len(found) > 0 {
+			return fmt.Errorf("nodes list still says %v", found)
+		}
+		return nil
+	})
+	t.Logf("and no more %v after they pass again", time.Since(widened))
+}

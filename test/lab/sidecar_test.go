@@ -137,12 +137,6 @@ func TestSidecar(t *testing.T) {
 	if slowest > time.Second {
 		t.Errorf("after its peer was removed its sessions ended within %v", slowest)
 	}
-	select {
-	case <-s.exited:
-		t.Logf("and it ended after %v", time.Since(removed))
-	case <-time.After(30 * time.Second):
-		t.Error("after its peer was removed it goes on")
-	}
 	w.settle(t)
 }
 
