@@ -173,10 +173,10 @@ func (s *Session) ends(command ...string) error {
 		_, err := s.Do(command...)
 		return err
 	}
-	if err := s.conn.SetReadDeadline(time.Now().Add(doWithin)); err != nil {
+	if err := s.Conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		return err
 	}
-	_, err := s.conn.Read(make([]byte, 1))
+	_, err := s.Conn.Read(make([]byte, 1))
 	return err
 }
 
