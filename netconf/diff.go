@@ -68,6 +68,9 @@ func databaseFields(d Database) []field {
 	if d.MaxLag != 0 {
 		f = append(f, field{"max lag", d.MaxLag.String()})
 	}
+	if d.Hedge != 0 {
+		f = append(f, field{"hedge", d.Hedge.String()})
+	}
 	return append(f, field{"address", d.Address.String()})
 }
 

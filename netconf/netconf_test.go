@@ -252,7 +252,7 @@ func TestUpdates(t *testing.T) {
 		{"replicas cleared", func(d *Draft) error { return d.SetReplicas("personal", "demo", nil) }, nil, ""},
 		{"limits", func(d *Draft) error {
 			x := db(d)
-			x.MaxMemory, x.Eviction, x.Plan, x.Near, x.MaxLag, x.PasswordHash = 1<<27, true, "250mb", 1, 1, passwordHash()
+			x.MaxMemory, x.Eviction, x.Plan, x.Near, x.MaxLag, x.Hedge, x.PasswordHash = 1<<27, true, "250mb", 1, 1, 1, passwordHash()
 			return nil
 		}, nil, ""},
 		{"peer moves", func(d *Draft) error {
@@ -359,6 +359,7 @@ func TestUpdates(t *testing.T) {
 		{"no address", func(d *Draft) error { db(d).Address = netip.Addr{}; return nil }, ErrInvalid, "address"},
 		{"negative memory", func(d *Draft) error { db(d).MaxMemory = -1; return nil }, ErrInvalid, "memory"},
 		{"negative near", func(d *Draft) error { db(d).Near = -1; return nil }, ErrInvalid, "near"},
+		{"negative hedge", func(d *Draft) error { db(d).Hedge = -1; return nil }, ErrInvalid, "hedge"},
 		{"negative lag", func(d *Draft) error { db(d).MaxLag = -1; return nil }, ErrInvalid, "lag"},
 		{"unknown plan", func(d *Draft) error { db(d).Plan = "gold"; return nil }, ErrInvalid, `plan "gold"`},
 		{"plain password", func(d *Draft) error { db(d).PasswordHash = "hunter2"; return nil }, ErrInvalid, "password hash"},

@@ -61,6 +61,7 @@ type Database struct {
 	PasswordHash string        `json:"password_hash,omitempty"`
 	Near         time.Duration `json:"near,omitempty"`       // a replica further than this isn't near; 0: the node's default
 	MaxLag       time.Duration `json:"max_lag,omitempty"`    // a replica further behind isn't read; 0: no bound
+	Hedge        time.Duration `json:"hedge,omitempty"`      // a remote read that takes longer beyond the round trip is sent to a second copy; 0: none is
 	MaxMemory    int64         `json:"max_memory,omitempty"` // bytes; 0: no limit
 	Eviction     bool          `json:"eviction,omitempty"`
 	Plan         string        `json:"plan,omitempty"` // free, payg or a fixed size such as 250mb

@@ -142,6 +142,8 @@ func (v *validator) database(orgs map[string]Org, d *Database) error {
 		return fmt.Errorf("%s: %w near %s: it is negative", what, ErrInvalid, d.Near)
 	case d.MaxLag < 0:
 		return fmt.Errorf("%s: %w max lag %s: it is negative", what, ErrInvalid, d.MaxLag)
+	case d.Hedge < 0:
+		return fmt.Errorf("%s: %w hedge %s: it is negative", what, ErrInvalid, d.Hedge)
 	case d.MinReplicas < 0:
 		return fmt.Errorf("%s: %w min replicas %d: it is negative", what, ErrInvalid, d.MinReplicas)
 	}

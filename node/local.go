@@ -38,7 +38,7 @@ func (l *local) Explain(_ context.Context, org, name string, args []string) (api
 	x := db.gateway.Explain(args...)
 	return api.Explanation{
 		Command: x.Command, Class: x.Class, From: n.opts.Name, Route: x.Route, Node: x.Node, Region: x.Region,
-		RTTMS: millis(x.RTT), Reason: x.Reason, Database: org + "/" + name,
+		RTTMS: millis(x.RTT), Reason: x.Reason, Second: x.Second, SecondMS: millis(x.SecondAfter), Database: org + "/" + name,
 	}, nil
 }
 

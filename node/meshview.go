@@ -116,7 +116,7 @@ func (s *databaseSource) Current() (*proxy.Topology, <-chan struct{}) {
 func settingsOf(db *netconf.Database) proxy.Settings {
 	plan, _ := netconf.LookupPlan(db.Plan) // without one there are no limits
 	return proxy.Settings{
-		PasswordHash: db.PasswordHash, Near: db.Near, MaxLag: db.MaxLag,
+		PasswordHash: db.PasswordHash, Near: db.Near, MaxLag: db.MaxLag, Hedge: db.Hedge,
 		MaxRequest: int(plan.MaxRequest), DailyCommands: plan.CommandsPerDay,
 		MaxSessions: db.Limits.MaxSessions, CommandsPerSecond: db.Limits.CommandsPerSecond, Concurrency: db.Limits.Concurrency,
 		IdleTimeout: db.Limits.IdleTimeout, MaxValue: int(db.Limits.MaxValue),

@@ -16,6 +16,9 @@ type Explanation struct {
 	Region  string
 	RTT     time.Duration
 	Reason  string
+	// Second is the node that a read is sent to as well when it hasn't been answered after SecondAfter; empty: none.
+	Second      string
+	SecondAfter time.Duration
 }
 
 // Explain routes a command of a fresh session without executing it.
@@ -41,6 +44,11 @@ func (g *Gateway) explain(req command.Request, s sessionView) Explanation {
 	if d.node != "" && d.node != g.opt.Node {
 		x.RTT, _ = g.opt.Mesh.RTT(d.node)
 	}
+	if d.kind == routeReplica {
+		if x.SecondAfter = g.hedgeAfter(v, d.node); x.SecondAfter > 0 {
+			x.Second, _ = g.secondFor(v, d.node, func() int64 { return 0 })
+		}
+	}
 	return x
 }
 
@@ -48,9 +56,12 @@ func (g *Gateway) explain(req command.Request, s sessionView) Explanation {
 func explain(s *session, w *work, args [][]byte) {
 	req := command.Request{Spec: command.Lookup(args[2:]), Command: frame.Command{Args: args[2:]}}
 	x := s.g.explain(req, sessionView{mode: s.mode, pinned: s.tx.pin.live()})
-	w.out = frame.AppendMap(w.out, 6, s.proto)
-	for _, kv := range [][2]string{{"class", x.Class}, {"route", x.Route}, {"node", x.Node}, {"region", x.Region},
-		{"rtt", x.RTT.String()}, {"reason", x.Reason}} {
+	all := [][2]string{{"class", x.Class}, {"route", x.Route}, {"node", x.Node}, {"region", x.Region}, {"rtt", x.RTT.String()}, {"reason", x.Reason}}
+	if x.Second != "" {
+		all = append(all, [2]string{"hedge", x.Second + " after " + x.SecondAfter.String()})
+	}
+	w.out = frame.AppendMap(w.out, len(all), s.proto)
+	for _, kv := range all {
 		w.out = frame.AppendBulkString(frame.AppendBulkString(w.out, kv[0]), kv[1])
 	}
 }

@@ -170,6 +170,10 @@ func (g *Gateway) readHere(c *call, v *view) {
 
 // answerFailed answers a call that a link could not: a read is tried elsewhere, for the rest it is said what is known.
 func (g *Gateway) answerFailed(c *call, r *remote, err error) {
+	if c.lap != nil {
+		g.leaveRace(c, r, err)
+		return
+	}
 	if c.read && !c.retried && g.retry(c, r.node) || c.read && !c.fresh && g.readStale(c, g.view.Load()) {
 		return
 	}

@@ -60,6 +60,7 @@ type Gateway struct {
 	slots     slots
 	share     *share
 	left      sync.Once
+	hedges    allowance
 	memory    atomic.Int64  // that clients leave untaken
 	requests  atomic.Int64  // that requests take which aren't complete yet
 	pressed   time.Duration // for so long that has been too much; of follow

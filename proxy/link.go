@@ -48,14 +48,20 @@ type link struct {
 	onDown  func()      // called once everything unanswered was answered
 	idleAt  func(*link) // pinned: called when the last call was answered
 
+	hedge   *time.Timer // calls hedgeLate
+	hedging bool        // it is set
+	hedged  int64       // start of the last call that was looked at
+
 	sour     atomic.Bool  // the other end refused a write as a replica: nothing new is sent, see switch.go
 	answered atomic.Int64 // unix nano of the last sign of life, or of the first command after idleness
 
 	// of the reading goroutine
-	replid *string
-	offset int64
-	dirty  []*output
-	now    time.Time
+	replid       *string
+	offset       int64
+	before       *string // as replid and offset were when the commands being answered were executed, or earlier
+	beforeOffset int64
+	dirty        []*output
+	now          time.Time
 }
 
 type linkState uint8
@@ -200,6 +206,9 @@ func (l *link) send(c *call, raw []byte) error {
 	l.buf = append(l.buf, raw...)
 	l.end += int64(len(raw))
 	l.queue = append(l.queue, c)
+	if c.hedge {
+		l.watchReadLocked()
+	}
 	return nil
 }
 
@@ -267,6 +276,9 @@ func (l *link) fail() {
 	left := l.queue[l.first:]
 	l.queue, l.first, l.buf = nil, 0, nil
 	written, cause, onDown := l.written, l.cause, l.onDown
+	if l.hedge != nil {
+		l.hedge.Stop()
+	}
 	l.mu.Unlock()
 	if len(left) > 0 || !errors.Is(cause, errClosing) {
 		l.g.meters.linkFailures.Inc()

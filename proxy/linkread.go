@@ -61,11 +61,13 @@ func (l *link) welcome(p frame.Reply) error {
 		return errFrame
 	}
 	replid := string(words[2])
+	l.replid, l.offset = &replid, offset
 	l.position(&replid, offset)
 	return nil
 }
 
 func (l *link) position(replid *string, offset int64) {
+	l.before, l.beforeOffset = l.replid, l.offset
 	l.replid, l.offset = replid, offset
 	l.remote.at.raise(replid, offset)
 }
@@ -150,6 +152,15 @@ func (l *link) pop() (c *call, led bool) {
 
 // answer hands a reply to its call. What the reply promises is remembered before anybody can see it.
 func (l *link) answer(c *call, raw []byte) {
+	if c.lap != nil {
+		second := c.second
+		var won bool
+		if c, won = l.arrive(c, raw); !won || !second && !l.inOrder(c) {
+			return
+		}
+	} else if c.hedge && !l.inOrder(c) {
+		return
+	}
 	if c.read && !c.retried && tryElsewhere(raw) && l.g.retry(c, l.remote.node) {
 		return
 	}

@@ -18,6 +18,7 @@ type Metrics struct {
 	links        *prometheus.GaugeVec
 	linkFailures *prometheus.CounterVec
 	retries      *prometheus.CounterVec
+	hedges       *prometheus.CounterVec
 	errors       *prometheus.CounterVec
 	bytes        *prometheus.CounterVec
 	auth         *prometheus.CounterVec
@@ -47,6 +48,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		links:        gauge("links", "Connections to other nodes open now.", "kind"),
 		linkFailures: counter("link_failures_total", "Connections to other nodes that were lost or couldn't be made."),
 		retries:      counter("read_retries_total", "Reads that were tried again on another node."),
+		hedges:       counter("hedged_reads_total", "Reads that another copy was asked for as well, since the chosen one was late, and of them those that it answered first.", "outcome"),
 		errors:       counter("errors_total", "Errors made by the node itself.", "kind"),
 		bytes:        counter("client_bytes_total", "Bytes exchanged with clients.", "direction"),
 		bigValues:    counter("big_values_total", "Requests and replies that are so long that others wait for them."),
@@ -61,7 +63,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 	}
 	var err error
 	for _, c := range []prometheus.Collector{m.commands, m.latency, m.bigValues, m.sessions, m.sessionsAll, m.cut, m.links,
-		m.linkFailures, m.retries, m.errors, m.bytes, m.auth, m.throttled, m.waits, m.waitSeconds, m.pending} {
+		m.linkFailures, m.retries, m.hedges, m.errors, m.bytes, m.auth, m.throttled, m.waits, m.waitSeconds, m.pending} {
 		err = errors.Join(err, reg.Register(c))
 	}
 	if err != nil {
@@ -93,6 +95,8 @@ type meters struct {
 	linksPinned  prometheus.Gauge
 	linkFailures prometheus.Counter
 	retries      prometheus.Counter
+	hedgesSent   prometheus.Counter
+	hedgesWon    prometheus.Counter
 	masterdown   prometheus.Counter
 	unknown      prometheus.Counter
 	bytesIn      prometheus.Counter
@@ -135,6 +139,8 @@ func (m *Metrics) resolve(database, region string) *meters {
 	errs, bytes, waits := m.errors.MustCurryWith(base), m.bytes.MustCurryWith(base), m.waits.MustCurryWith(base)
 	v.overQuota = errs.WithLabelValues("daily_limit")
 	v.masterdown, v.unknown = errs.WithLabelValues("masterdown"), errs.WithLabelValues("unknownoutcome")
+	hedges := m.hedges.MustCurryWith(base)
+	v.hedgesSent, v.hedgesWon = hedges.WithLabelValues("sent"), hedges.WithLabelValues("won")
 	v.bytesIn, v.bytesOut = bytes.WithLabelValues("in"), bytes.WithLabelValues("out")
 	v.waitLocal, v.waitPrimary, v.waitStale = waits.WithLabelValues("local"), waits.WithLabelValues("primary"), waits.WithLabelValues("stale")
 	return v

@@ -17,6 +17,7 @@ func (o *output) enqueue(c *call, window int) bool {
 	}
 	o.tail = c
 	o.pending++
+	o.strict.joinLocked(c)
 	if !c.read {
 		o.writes++
 	}
@@ -28,7 +29,9 @@ func (o *output) enqueue(c *call, window int) bool {
 func (o *output) complete(c *call, reply []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.pending--
+	if o.pending--; o.pending == 0 {
+		o.strict.relaxLocked()
+	}
 	if !c.read {
 		o.writes--
 	}

@@ -49,6 +49,7 @@ type output struct {
 	hold    bool // pushes wait in held, for the confirmation of the SUBSCRIBE at work
 	held    []byte
 	written int64
+	strict  strictness
 	sum     *atomic.Int64 // of all outputs of the gateway; nil: not kept
 	counted int           // of this one in sum
 	most    int64         // that sum should be

@@ -43,6 +43,9 @@ func (s *session) forward(w *work, req *command.Request, c class, t trait, d dec
 		return
 	}
 	s.commit(w)
+	if s.out.strict.on.Load() && !s.settle() {
+		return
+	}
 	if !s.moveTo(l) {
 		return
 	}
@@ -95,6 +98,10 @@ func (s *session) newCall(w *work, req *command.Request, c class, t trait, d dec
 	k.read = c == classRead && t&traitBlocking == 0 && d.kind != routePinned
 	k.blocks = t&traitBlocking != 0
 	k.fresh = s.mode == readPrimary
+	if k.read && d.kind == routeReplica && !s.track.on && s.g.view.Load().settings.Hedge > 0 {
+		k.hedge, k.any, k.nth = true, s.mode == readAny, s.strictNth
+		s.g.hedges.earn()
+	}
 	k.retried = k.fresh // there is nowhere else
 	k.cmd = idOf(req.Spec)
 	if !k.read {
@@ -243,6 +250,7 @@ func (l *link) unblock(asError bool) {
 
 // replica sends a read to the nearest replica that is known to be as far as it must.
 func (s *session) replica(w *work, req *command.Request, c class, t trait, v *view) {
+	s.strictNth = s.out.strict.nth.Load()
 	var need int64
 	if s.mode == readNear && req.Is(command.FlagReadonly) {
 		var ok bool
@@ -255,6 +263,12 @@ func (s *session) replica(w *work, req *command.Request, c class, t trait, v *vi
 	}
 	for _, r := range v.reads {
 		if s.mode == readAny || s.g.current(r.remote, need) {
+			if s.last != nil && s.last.remote.node != r.node {
+				if s.behindReads(w, r.node) { // they may show more than this copy has
+					s.replica(w, req, c, t, v)
+				}
+				return
+			}
 			s.forward(w, req, c, t, decision{kind: routeReplica, node: r.node})
 			return
 		}

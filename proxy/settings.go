@@ -15,9 +15,12 @@ type Settings struct {
 	Users        []User        // besides the default user
 	Near         time.Duration // remote replicas further away aren't read; 0: no bound
 	MaxLag       time.Duration // replicas that haven't heard the primary for longer aren't read; 0: no bound
-	MaxSessions  int           // default 10000
-	MaxRequest   int           // bytes of a whole command; 0: Options.Limits alone
-	MaxValue     int           // bytes of one argument; 0: no bound
+	// Hedge is how long beyond the round trip a read waits for another node's replica before the next nearest copy is asked too; 0:
+	// none is.
+	Hedge       time.Duration
+	MaxSessions int // default 10000
+	MaxRequest  int // bytes of a whole command; 0: Options.Limits alone
+	MaxValue    int // bytes of one argument; 0: no bound
 	// CommandsPerSecond of all sessions of this node; what is more is delayed. 0: no bound.
 	CommandsPerSecond int
 	Concurrency       int           // sessions of this node that are at work at the same time; 0: no bound

@@ -46,10 +46,14 @@ func newExplain() *cobra.Command {
 			if e.Node != "" {
 				goesTo = e.Node + " in " + e.Region + " (" + millis(e.RTTMS) + ")"
 			}
-			return vertical(cmd.OutOrStdout(), [][2]string{
+			rows := [][2]string{
 				{"Database", e.Database}, {"Command", strings.ToUpper(name)}, {"Class", e.Class}, {"From", e.From},
 				{"Goes to", goesTo}, {"Route", e.Route}, {"Why", e.Reason},
-			})
+			}
+			if e.Second != "" {
+				rows = append(rows, [2]string{"Second", e.Second + ", if there is no answer after " + millis(e.SecondMS)})
+			}
+			return vertical(cmd.OutOrStdout(), rows)
 		}),
 	}
 	cmd.Flags().SetInterspersed(false) // what follows the command is its own, also if it begins with a dash

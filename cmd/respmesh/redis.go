@@ -23,23 +23,23 @@ copy each. DATABASE is its name, or ORG/NAME where several orgs have one of that
 
 // settings are the flags that create and update share.
 type settings struct {
-	replicas     []string
-	noReplicas   bool
-	plan         string
-	evict, keep  bool
-	near, maxLag time.Duration
-	minReplicas  int
-	maxMemory    string
-	maxSessions  int
-	perSecond    int
-	concurrency  int
-	idleTimeout  time.Duration
-	maxValue     string
-	engine       string
-	cluster      bool
-	detach       bool
-	changed      func(flag string) bool
-	replicasSet  bool // somebody said which, if any
+	replicas            []string
+	noReplicas          bool
+	plan                string
+	evict, keep         bool
+	near, maxLag, hedge time.Duration
+	minReplicas         int
+	maxMemory           string
+	maxSessions         int
+	perSecond           int
+	concurrency         int
+	idleTimeout         time.Duration
+	maxValue            string
+	engine              string
+	cluster             bool
+	detach              bool
+	changed             func(flag string) bool
+	replicasSet         bool // somebody said which, if any
 }
 
 func (s *settings) bind(cmd *cobra.Command, r *remote) {
@@ -52,6 +52,7 @@ func (s *settings) bind(cmd *cobra.Command, r *remote) {
 	f.BoolVar(&s.keep, "disable-eviction", false, "when memory is full, refuse writes")
 	f.DurationVar(&s.near, "near", 0, "a replica further away than this isn't read, such as 25ms (0: the node's default)")
 	f.DurationVar(&s.maxLag, "max-lag", 0, "a replica further behind than this isn't read (0: no bound)")
+	f.DurationVar(&s.hedge, "hedge", 0, "send a read that another node's replica hasn't answered so long after its round trip to a second copy too, such as 20ms (0: never)")
 	f.IntVar(&s.minReplicas, "min-replicas", 0, "how many replicas must have a write before it is acknowledged")
 	f.StringVar(&s.maxMemory, "max-memory", "", "memory limit such as 512mb (0: the plan's)")
 	f.IntVar(&s.maxSessions, "max-sessions", 0, "clients that a node takes at a time (0: 10000)")
@@ -73,8 +74,8 @@ func (s *settings) check() error {
 		return node.Usagef("--replica-regions and --no-replicas contradict each other")
 	case s.evict && s.keep:
 		return node.Usagef("--enable-eviction and --disable-eviction contradict each other")
-	case s.near < 0, s.maxLag < 0, s.minReplicas < 0:
-		return node.Usagef("--near, --max-lag and --min-replicas can't be negative")
+	case s.near < 0, s.maxLag < 0, s.hedge < 0, s.minReplicas < 0:
+		return node.Usagef("--near, --max-lag, --hedge and --min-replicas can't be negative")
 	case s.maxSessions < 0, s.perSecond < 0, s.concurrency < 0, s.idleTimeout < 0:
 		return node.Usagef("--max-sessions, --commands-per-second, --concurrency and --idle-timeout can't be negative")
 	case s.cluster && !s.changed("engine"):

@@ -93,7 +93,7 @@ func createRequest(ctx context.Context, c *api.Client, s *settings, name, region
 	}
 	in = api.DatabaseRequest{
 		Name: name, Primary: region, ReadRegions: s.replicas, Plan: s.plan, Eviction: s.evict,
-		Near: api.Duration(s.near), MaxLag: api.Duration(s.maxLag), MinReplicas: s.minReplicas,
+		Near: api.Duration(s.near), MaxLag: api.Duration(s.maxLag), Hedge: api.Duration(s.hedge), MinReplicas: s.minReplicas,
 		MaxSessions: s.maxSessions, PerSecond: s.perSecond, Concurrency: s.concurrency, IdleTimeout: api.Duration(s.idleTimeout),
 	}
 	if s.maxValue != "" {

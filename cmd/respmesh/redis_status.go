@@ -71,6 +71,10 @@ func describe(s api.DatabaseStatus) [][2]string {
 	if d.MaxLag > 0 {
 		behind = d.MaxLag.String()
 	}
+	hedge := "off: each read is sent to one copy"
+	if d.Hedge > 0 {
+		hedge = d.Hedge.String() + " after a read's round trip a second copy is asked"
+	}
 	primary := "none yet: writes fail"
 	if engine.Kind == netconf.EngineCluster {
 		primary = "each node reads and writes where the cluster's shards are"
@@ -84,7 +88,7 @@ func describe(s api.DatabaseStatus) [][2]string {
 		{"ID", d.ID}, {"Name", d.Name}, {"Org", d.Org}, {"Plan", d.Plan},
 		{"Primary Region", d.Primary}, {"Read Regions", strings.Join(d.ReadRegions, ", ")}, {"Private URL", d.URL},
 		{"Address", d.Address}, {"Primary Node", primary}, {"Engine", where}, {"Memory Limit", limit(d.MaxMemory)},
-		{"Eviction", eviction}, {"Near", near}, {"Max Lag", behind}, {"Min Replicas", strconv.Itoa(d.MinReplicas)},
+		{"Eviction", eviction}, {"Near", near}, {"Max Lag", behind}, {"Hedge", hedge}, {"Min Replicas", strconv.Itoa(d.MinReplicas)},
 		{"Limits", limitsOf(d)},
 	}
 }

@@ -78,7 +78,7 @@ func redisUpdate(r *remote) *cobra.Command {
 
 // any tells whether a flag says what to change.
 func (s *settings) any() bool {
-	return slices.ContainsFunc([]string{"replica-regions", "no-replicas", "plan", "enable-eviction", "disable-eviction", "near", "max-lag",
+	return slices.ContainsFunc([]string{"replica-regions", "no-replicas", "plan", "enable-eviction", "disable-eviction", "near", "max-lag", "hedge",
 		"min-replicas", "max-memory", "max-sessions", "commands-per-second", "concurrency", "idle-timeout", "max-value", "engine"}, s.changed)
 }
 
@@ -104,6 +104,10 @@ func (s *settings) patch(db api.Database) (in api.DatabasePatch, err error) {
 	if s.changed("max-lag") {
 		d := api.Duration(s.maxLag)
 		in.MaxLag = &d
+	}
+	if s.changed("hedge") {
+		d := api.Duration(s.hedge)
+		in.Hedge = &d
 	}
 	if s.changed("min-replicas") {
 		in.MinReplicas = &s.minReplicas
@@ -175,6 +179,7 @@ func printUpdated(cmd *cobra.Command, before, after api.Database) error {
 	change("eviction", onOff(before.Eviction), onOff(after.Eviction))
 	change("near", before.Near.String(), after.Near.String())
 	change("max lag", before.MaxLag.String(), after.MaxLag.String())
+	change("hedge", before.Hedge.String(), after.Hedge.String())
 	change("min replicas", fmt.Sprint(before.MinReplicas), fmt.Sprint(after.MinReplicas))
 	change("memory limit", limit(before.MaxMemory), limit(after.MaxMemory))
 	change("max sessions", orDefault(before.MaxSessions), orDefault(after.MaxSessions))

@@ -31,6 +31,7 @@ func databaseOf(d netconf.Database, revision uint64) Database {
 		MaxMemory:   d.MaxMemory,
 		Near:        Duration(d.Near),
 		MaxLag:      Duration(d.MaxLag),
+		Hedge:       Duration(d.Hedge),
 		MinReplicas: d.MinReplicas,
 		MaxSessions: d.Limits.MaxSessions,
 		PerSecond:   d.Limits.CommandsPerSecond,
@@ -173,6 +174,9 @@ func (in DatabaseRequest) database(org string) (netconf.Database, error) {
 	if db.MaxLag, err = bounded("max_lag", in.MaxLag); err != nil {
 		return db, err
 	}
+	if db.Hedge, err = bounded("hedge", in.Hedge); err != nil {
+		return db, err
+	}
 	if in.Engine != nil {
 		db.Engine = in.Engine.record()
 	}
@@ -195,7 +199,7 @@ func memoryLimit(plan string, asked int64) (int64, error) {
 	return asked, nil
 }
 
-// maxDuration bounds near and max_lag: more is a mistake in the unit.
+// maxDuration bounds near, max_lag and hedge: more is a mistake in the unit.
 const maxDuration = time.Hour
 
 func bounded(field string, d Duration) (time.Duration, error) {
@@ -261,6 +265,11 @@ func (p DatabasePatch) apply(db *netconf.Database) (err error) {
 	}
 	if p.MaxLag != nil {
 		if db.MaxLag, err = bounded("max_lag", *p.MaxLag); err != nil {
+			return err
+		}
+	}
+	if p.Hedge != nil {
+		if db.Hedge, err = bounded("hedge", *p.Hedge); err != nil {
 			return err
 		}
 	}

@@ -61,6 +61,7 @@ func TestBadRequests(t *testing.T) {
 		{"POST", dbs, `{"name":"x","primary_region":"mad","max_memory":1.5}`, 400, "field max_memory: it is a number 1.5, but has to be a whole number"},
 		{"POST", dbs, `{"name":"x","primary_region":"mad","near":"25"}`, 400, "is no duration; write it as 25ms or 1.5s"},
 		{"POST", dbs, `{"name":"x","primary_region":"mad","near":25}`, 400, "field near: it is a number, but has to be a duration such as 25ms"},
+		{"POST", dbs, `{"name":"x","primary_region":"mad","hedge":"2h"}`, 400, "hedge 2h0m0s has to be between 0s and 1h0m0s"},
 		{"POST", dbs, `{"name":"x","primary_region":"mad","max_lag":"-1s"}`, 400, "max_lag -1s has to be between 0s and 1h0m0s"},
 		{"POST", dbs, `{"name":"x","primary_region":"mad","min_replicas":1}`, 409, "only 0 other nodes hold it; add read regions or nodes"},
 		{"POST", dbs, `{"name":"x","primary_region":"mad","engine":{"kind":"mysql"}}`, 400, "want embedded, redis or cluster"},

@@ -147,6 +147,7 @@ type Database struct {
 	MaxRequest  int64      `json:"max_request" doc:"bytes of one command; 0: no limit"`
 	Near        Duration   `json:"near" doc:"a replica further than this isn't near; 0s: the node's default"`
 	MaxLag      Duration   `json:"max_lag" doc:"a replica further behind isn't read; 0s: no bound"`
+	Hedge       Duration   `json:"hedge" doc:"a read that another node's replica hasn't answered so long after its round trip is sent to a second copy too; 0s: never"`
 	MinReplicas int        `json:"min_replicas" doc:"how many replicas must have a write before it is acknowledged"`
 	MaxSessions int        `json:"max_sessions" doc:"clients of one node at a time; 0: the node's default"`
 	PerSecond   int        `json:"commands_per_second" doc:"of one node; what is more is delayed; 0: no limit"`
@@ -170,6 +171,7 @@ type DatabaseRequest struct {
 	MaxMemory   int64    `json:"max_memory,omitempty" doc:"bytes; 0: the plan's"`
 	Near        Duration `json:"near,omitempty"`
 	MaxLag      Duration `json:"max_lag,omitempty"`
+	Hedge       Duration `json:"hedge,omitempty"`
 	MinReplicas int      `json:"min_replicas,omitempty"`
 	MaxSessions int      `json:"max_sessions,omitempty"`
 	PerSecond   int      `json:"commands_per_second,omitempty"`
@@ -188,6 +190,7 @@ type DatabasePatch struct {
 	MaxMemory   *int64    `json:"max_memory,omitempty" doc:"bytes; 0: the plan's"`
 	Near        *Duration `json:"near,omitempty"`
 	MaxLag      *Duration `json:"max_lag,omitempty"`
+	Hedge       *Duration `json:"hedge,omitempty"`
 	MinReplicas *int      `json:"min_replicas,omitempty"`
 	MaxSessions *int      `json:"max_sessions,omitempty"`
 	PerSecond   *int      `json:"commands_per_second,omitempty"`
@@ -315,6 +318,8 @@ type Explanation struct {
 	Region   string  `json:"region,omitempty"`
 	RTTMS    float64 `json:"rtt_ms" doc:"from the client's node to it"`
 	Reason   string  `json:"reason"`
+	Second   string  `json:"second,omitempty" doc:"the node that is asked as well when the answer takes longer than second_ms"`
+	SecondMS float64 `json:"second_ms,omitempty"`
 	Database string  `json:"database" doc:"org/name"`
 }
 
