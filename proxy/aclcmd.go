@@ -39,11 +39,13 @@ func aclCommand(s *session, w *work, args [][]byte) {
 		aclCat(w, args)
 	case "dryrun":
 		s.dryRun(w, args)
+	case "log":
+		aclLog(s, w, args)
 	case "genpass":
 		genPass(w, args)
 	case "help":
 		lines := []string{"ACL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", "CAT [<category>]",
-			"DRYRUN <username> <command> [<arg> ...]", "GENPASS [<bits>]", "GETUSER <username>", "LIST", "USERS", "WHOAMI",
+			"DRYRUN <username> <command> [<arg> ...]", "GENPASS [<bits>]", "GETUSER <username>", "LIST", "LOG [<count> | RESET]", "USERS", "WHOAMI",
 			"Users are added and changed through the control API, not here."}
 		w.out = frame.AppendArray(w.out, len(lines))
 		for _, l := range lines {

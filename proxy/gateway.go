@@ -54,6 +54,7 @@ type Gateway struct {
 	monitored atomic.Int32 // len(monitors)
 	paused    atomic.Pointer[pause]
 	slow      slowlog
+	acl       acllog
 	hot       hotkeys
 	bigTold   atomic.Int64 // unix nano
 	rate      rate

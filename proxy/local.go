@@ -28,7 +28,7 @@ func selfFuncs() map[string]selfFunc {
 	for _, name := range []string{"slowlog", "slowlog|get", "slowlog|len", "slowlog|reset", "slowlog|help"} {
 		m[name] = slowlogCommand
 	}
-	for _, name := range []string{"whoami", "users", "list", "getuser", "cat", "dryrun", "genpass", "help"} {
+	for _, name := range []string{"whoami", "users", "list", "getuser", "cat", "dryrun", "genpass", "log", "help"} {
 		m["acl|"+name] = aclCommand
 	}
 	return m
@@ -70,7 +70,7 @@ func auth(s *session, w *work, args [][]byte) {
 		w.error("ERR syntax error")
 	case len(args) == 2 && s.users.standard.noPass:
 		w.error("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
-	case len(args) == 2 && s.login([]byte(defaultUser), args[1]), len(args) == 3 && s.login(args[1], args[2]):
+	case len(args) == 2 && s.login(args[0], []byte(defaultUser), args[1]), len(args) == 3 && s.login(args[0], args[1], args[2]):
 		w.ok()
 	default:
 		w.error(wrongPass)
@@ -100,7 +100,7 @@ func hello(s *session, w *work, args [][]byte) {
 		left := len(args) - i - 1
 		switch {
 		case command.EqualFold(args[i], "auth") && left >= 2:
-			if !s.login(args[i+1], args[i+2]) {
+			if !s.login(args[0], args[i+1], args[i+2]) {
 				w.error(wrongPass)
 				return
 			}

@@ -149,12 +149,13 @@ func (s *session) be(u *account) {
 }
 
 // login checks a password. Wrong ones are counted, and answered the later the more there were from the same address.
-func (s *session) login(name, password []byte) bool {
+func (s *session) login(how, name, password []byte) bool {
 	if u := s.users.login(name, password); u != nil {
 		s.be(u)
 		return true
 	}
 	s.g.meters.authFailures.Inc()
+	s.denied("auth", how, name)
 	s.g.log.Debug("wrong password", "client", s.conn.RemoteAddr(), "peer", s.peer)
 	delay := s.g.wrong.note(s.conn.RemoteAddr(), time.Now())
 	s.rest(delay)
@@ -167,6 +168,7 @@ func (s *session) allowed(w *work, req *command.Request, e *entry) bool {
 	var text string
 	switch {
 	case req.Spec == nil:
+		s.denied("command", req.Args[0], []byte(u.Name))
 		text = "NOPERM this user has no permissions to run the '" + printableName(req.Args[0]) + "' command"
 	case e == &s.g.table.respmesh:
 		return true
@@ -177,12 +179,16 @@ func (s *session) allowed(w *work, req *command.Request, e *entry) bool {
 		d, w.keys = u.rules.Check(req.Spec, req.Args, w.keys)
 		switch {
 		case d.Kind == acl.DeniedCommand:
+			s.denied("command", []byte(req.Name), []byte(u.Name))
 			text = "NOPERM this user has no permissions to run the '" + req.Name + "' command"
 		case d.Kind == acl.DeniedKey:
+			s.denied("key", req.Args[d.Arg], []byte(u.Name))
 			text = "NOPERM this user has no permissions to access one of the keys used as arguments"
 		case d.Kind == acl.DeniedChannel:
+			s.denied("channel", req.Args[d.Arg], []byte(u.Name))
 			text = "NOPERM this user has no permissions to access one of the channels used as arguments"
 		case e.is(traitScript) && !u.script && !(u.scriptRO && req.Is(command.FlagReadonly)):
+			s.denied("command", []byte(req.Name), []byte(u.Name))
 			text = "NOPERM this user may not run scripts: what they call isn't checked, so that takes all keys and commands"
 		default:
 			return true

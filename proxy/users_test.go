@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -145,3 +147,52 @@ type addr string
 
 func (a addr) Network() string { return "tcp" }
 func (a addr) String() string  { return string(a) }
+
+func TestACLLog(t *testing.T) {
+	h := newHouse(t, "a")
+	h.topo.Settings = Settings{PasswordHash: HashPassword("pw"), Users: []User{
+		{Name: "app", PasswordHash: HashPassword("a"), Rules: "~app:* &app:* +@all -flushall"},
+	}}
+	g, addr := h.gateway("a", h.mesh("a"), nil)
+	c, admin := connect(t, addr), connect(t, addr)
+	admin.want("AUTH pw", "OK")
+	admin.want("ACL LOG", "[]")
+	c.want("AUTH app secretguess", "-"+wrongPass)
+	c.want("AUTH app a", "OK")
+	c.want("CLIENT SETNAME me", "OK")
+	c.do("FLUSHALL")
+	c.do("GET other")
+	c.do("GET other")
+	c.want("MULTI", "OK")
+	c.do("GET other")
+	c.want("DISCARD", "OK")
+	c.do("PUBLISH other message")
+	type entry struct{ count, reason, context, object, user string }
+	var got []entry
+	for _, e := range g.acl.latest(100) {
+		got = append(got, entry{strconv.FormatInt(e.count, 10), e.reason, e.context, e.object, e.user})
+	}
+	want := []entry{{"1", "channel", "toplevel", "other", "app"}, {"1", "key", "multi", "other", "app"}, {"2", "key", "toplevel", "other", "app"},
+		{"1", "command", "toplevel", "flushall", "app"}, {"1", "auth", "toplevel", "AUTH", "app"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+	text := admin.do("ACL LOG 1")
+	if !strings.HasPrefix(text, "[[count 1 reason channel context toplevel object other username app age-seconds 0") ||
+		!strings.Contains(text, " name=me ") || !strings.Contains(text, " entry-id 4 timestamp-created ") {
+		t.Error(text)
+	}
+	if all := admin.do("ACL LOG"); strings.Contains(all, "secretguess") || strings.Contains(all, "message") {
+		t.Error("a value is in the log: " + all)
+	}
+	admin.want("ACL LOG x", "-ERR value is not an integer or out of range")
+	admin.want("ACL LOG -1", "[]")
+	c.want("ACL LOG RESET", "OK") // +@all
+	admin.want("ACL LOG", "[]")
+	for i := range 2 * aclKeep {
+		c.do("GET other" + strconv.Itoa(i))
+	}
+	if n := len(g.acl.latest(1000)); n != aclKeep {
+		t.Errorf("%d entries are kept", n)
+	}
+}
