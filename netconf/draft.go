@@ -32,6 +32,7 @@ func (t *Topology) Change(change func(*Draft) error) (*Topology, error) {
 	if err := validateChange(t, next); err != nil {
 		return nil, err
 	}
+	next.State.stamp(&t.State, next.Revision)
 	if reflect.DeepEqual(t.State, next.State) {
 		return t, nil
 	}

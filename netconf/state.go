@@ -31,6 +31,7 @@ type Org struct {
 	// Services and Peers count the numbers given out in the address plan. They only grow.
 	Services uint32 `json:"services"`
 	Peers    uint32 `json:"peers"`
+	Modified uint64 `json:"modified,omitempty"` // see modified.go
 }
 
 // Node is one respmesh process in a region.
@@ -45,6 +46,7 @@ type Node struct {
 	// node has to call the others.
 	Endpoint string `json:"endpoint,omitempty"`
 	Draining bool   `json:"draining,omitempty"` // takes no new sessions and holds no lease
+	Modified uint64 `json:"modified,omitempty"` // see modified.go
 }
 
 // Database is what a user creates.
@@ -70,8 +72,9 @@ type Database struct {
 	Limits      Limits `json:"limits,omitzero"`
 	Engine      Engine `json:"engine,omitzero"` // where the data are
 	// Pending is the engine that the data are to be moved to; zero: none. The node that leads moves them.
-	Pending Engine    `json:"pending_engine,omitzero"`
-	Created time.Time `json:"created,omitzero"`
+	Pending  Engine    `json:"pending_engine,omitzero"`
+	Created  time.Time `json:"created,omitzero"`
+	Modified uint64    `json:"modified,omitempty"` // see modified.go
 }
 
 // Limits bound what the clients of a database take of each node; zero is the node's default. What a plan bounds, the size of
@@ -92,7 +95,8 @@ type User struct {
 	// PasswordHash is the SHA-256 of the password in hexadecimal digits.
 	PasswordHash string `json:"password_hash"`
 	// Rules are Redis ACL rules without the password: "~cache:* +@read". See https://redis.io/docs/management/security/acl/.
-	Rules string `json:"rules"`
+	Rules    string `json:"rules"`
+	Modified uint64 `json:"modified,omitempty"` // see modified.go
 }
 
 // Scope is what a token may do.
@@ -143,7 +147,8 @@ type Peer struct {
 	Key    string     `json:"key"`    // WireGuard public key, base64
 	Addr   netip.Addr `json:"addr"`   // its only allowed IP, as a /128
 	// Roaming peers, such as sidecars, are accepted by the nodes of all regions: they choose their node themselves.
-	Roaming bool `json:"roaming,omitempty"`
+	Roaming  bool   `json:"roaming,omitempty"`
+	Modified uint64 `json:"modified,omitempty"` // see modified.go
 }
 
 // State is all that the control plane keeps.

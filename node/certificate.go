@@ -155,7 +155,7 @@ func (s *Server) certificateMetrics() error {
 	errs := []error{s.metrics.Register(s.renewals)}
 	for certificate, file := range map[string]string{"node": nodeCertName, "ca": caCertName} {
 		errs = append(errs, s.metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "respmesh_certificate_expiry_timestamp_seconds", Help: "When a certificate for the control plane ends, in seconds since 1970.",
+			Name: "respmesh_certificate_expiry_timestamp_seconds", Help: "When a certificate for the control plane ends (the node's own, and the CA's that signs it), in seconds since 1970.",
 			ConstLabels: prometheus.Labels{"region": s.opts.Region, "certificate": certificate},
 		}, func() float64 {
 			_, to := s.keys.validity(file)

@@ -15,7 +15,9 @@
 // # Changes
 //
 // Every change is one transaction of the registry, with an audit record. If-Match: "<revision>" makes it conditional:
-// 412 if the topology isn't at that revision any more. Answers carry the revision that they were read at as ETag.
+// 412 if what it is about has been changed since. An org, a database, a user and a peer have revisions of their own, so that
+// people who change different ones don't get in each other's way; lists, nodes and tokens have the whole state's. Answers
+// carry the revision as ETag.
 //
 // # Enrolment
 //

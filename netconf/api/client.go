@@ -112,8 +112,8 @@ func (c *Client) URL() string { return c.base.String() }
 
 type ifMatchKey struct{}
 
-// WithRevision makes the changes asked for with the context conditional: they fail with CodeRevision (412) when the
-// topology isn't at this revision any more.
+// WithRevision makes the changes asked for with the context conditional: they fail with CodeRevision (412) when what they
+// change, such as a database, isn't at this revision any more.
 func WithRevision(ctx context.Context, revision uint64) context.Context {
 	return context.WithValue(ctx, ifMatchKey{}, revision)
 }

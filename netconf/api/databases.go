@@ -18,7 +18,7 @@ func urlOf(d netconf.Database, user *url.Userinfo) string {
 	return u.String()
 }
 
-func databaseOf(d netconf.Database, revision uint64) Database {
+func databaseOf(d netconf.Database) Database {
 	out := Database{
 		ID: d.ID, Org: d.Org, Name: d.Name,
 		Plan:        d.Plan,
@@ -40,7 +40,7 @@ func databaseOf(d netconf.Database, revision uint64) Database {
 		MaxValue:    d.Limits.MaxValue,
 		Engine:      engineOf(d.Engine),
 		Pending:     pendingOf(d),
-		Revision:    revision,
+		Revision:    d.Modified,
 	}
 	slices.Sort(out.ReadRegions)
 	if p, ok := netconf.LookupPlan(d.Plan); ok {
@@ -82,7 +82,7 @@ func listDatabases(c *call) (any, error) {
 	l := Databases{Databases: []Database{}, Revision: c.topo.Revision}
 	for _, d := range c.topo.Databases {
 		if c.who.sees(d.Org) && (only == "" || d.Org == only) {
-			l.Databases = append(l.Databases, databaseOf(d, c.topo.Revision))
+			l.Databases = append(l.Databases, databaseOf(d))
 		}
 	}
 	return l, nil
@@ -107,7 +107,7 @@ func getDatabase(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return databaseOf(d, c.topo.Revision), nil
+	return databaseOf(d), nil
 }
 
 func createDatabase(c *call) (any, error) {
@@ -126,7 +126,7 @@ func createDatabase(c *call) (any, error) {
 	password, hash := newSecret()
 	db.PasswordHash = hash
 	var made netconf.Database
-	rev, err := c.update(func(d *netconf.Draft) (err error) {
+	made.Modified, err = c.update(func(d *netconf.Draft) (err error) {
 		if err := roomForDatabase(d, org.Name); err != nil {
 			return err
 		}
@@ -136,11 +136,11 @@ func createDatabase(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return withPassword(made, rev, password), nil
+	return withPassword(made, password), nil
 }
 
-func withPassword(d netconf.Database, rev uint64, password string) NewDatabase {
-	return NewDatabase{Database: databaseOf(d, rev), Password: password, URL: urlOf(d, url.UserPassword("default", password))}
+func withPassword(d netconf.Database, password string) NewDatabase {
+	return NewDatabase{Database: databaseOf(d), Password: password, URL: urlOf(d, url.UserPassword("default", password))}
 }
 
 // database checks what doesn't depend on the state, and makes the record.
@@ -227,7 +227,7 @@ func patchDatabase(c *call) (any, error) {
 		return nil, err
 	}
 	var after netconf.Database
-	rev, err := c.update(func(d *netconf.Draft) error {
+	after.Modified, err = c.update(func(d *netconf.Draft) error {
 		db, err := d.Database(seen.Org, seen.Name)
 		if err != nil {
 			return noDatabase(seen.Org, seen.Name)
@@ -241,7 +241,7 @@ func patchDatabase(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return databaseOf(after, rev), nil
+	return databaseOf(after), nil
 }
 
 // apply changes a record.
@@ -344,7 +344,7 @@ func resetDatabase(c *call) (any, error) {
 	}
 	password, hash := newSecret()
 	var after netconf.Database
-	rev, err := c.update(func(d *netconf.Draft) error {
+	after.Modified, err = c.update(func(d *netconf.Draft) error {
 		db, err := d.Database(seen.Org, seen.Name)
 		if err != nil {
 			return noDatabase(seen.Org, seen.Name)
@@ -356,5 +356,5 @@ func resetDatabase(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return withPassword(after, rev, password), nil
+	return withPassword(after, password), nil
 }

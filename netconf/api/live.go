@@ -30,7 +30,7 @@ func databaseStatus(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := DatabaseStatus{Database: databaseOf(d, c.topo.Revision), Nodes: append([]NodeDatabaseStatus{}, nodes...)}
+	out := DatabaseStatus{Database: databaseOf(d), Nodes: append([]NodeDatabaseStatus{}, nodes...)}
 	if p, ok := c.topo.Live.Primaries[d.ID]; ok {
 		out.Primary = &PrimaryStatus{Node: p.Node, Term: p.Term, Held: p.Held}
 	}

@@ -58,7 +58,8 @@ func describeAPI() object {
 		"info": object{
 			"title": "respmesh control API", "version": "1",
 			"description": "Orgs, databases, nodes and peers of a mesh. Bodies are JSON objects of at most 1 MiB; unknown fields are refused. " +
-				"Changes take If-Match with the revision that they are for.",
+				"Changes take If-Match with the revision that they are for: the ETag of the org, database, user or peer; " +
+				"for all else the one of a list, which is the whole state's.",
 		},
 		"paths": paths,
 		"components": object{
@@ -85,6 +86,11 @@ var accessDocs = map[access]string{
 	accessNode:    "The mesh's nodes, by their address; scope: admin.",
 }
 
+func ifMatchDoc(r route) string {
+	whose := map[subject]string{ofState: "the whole state", ofOrg: "the org", ofDatabase: "the database", ofUser: "the user", ofPeer: "the peer"}[r.of]
+	return "the revision of " + whose + " that the change is for, in quotes, as an ETag had it; another one is answered with 412"
+}
+
 func (b *describer) operation(r route) object {
 	params := []object{}
 	for _, m := range pathParam.FindAllStringSubmatch(r.path, -1) {
@@ -100,7 +106,7 @@ func (b *describer) operation(r route) object {
 	changes := r.method != http.MethodGet && (r.access == accessWrite || r.access == accessAdmin || r.access == accessTokens)
 	if changes {
 		params = append(params, object{
-			"name": "If-Match", "in": "header", "description": "the revision that the change is for, in quotes; another one is answered with 412",
+			"name": "If-Match", "in": "header", "description": ifMatchDoc(r),
 			"schema": object{"type": "string", "pattern": `^"[0-9]+"$`},
 		})
 	}

@@ -28,9 +28,10 @@ type route struct {
 	handle       func(*call) (any, error)
 	in, out      any
 	query        []param
-	created      bool // answers 201
-	stream       bool // writes the answer itself
-	upgrade      bool // and takes the connection: answers 101
+	of           subject // whose revision is the ETag, and what If-Match is about
+	created      bool    // answers 201
+	stream       bool    // writes the answer itself
+	upgrade      bool    // and takes the connection: answers 101
 	doc          string
 }
 
@@ -69,30 +70,30 @@ func routes() []route {
 
 		{method: get, path: orgs, access: accessRead, handle: listOrgs, out: Orgs{}, doc: "List the orgs that the token may see"},
 		{method: post, path: orgs, access: accessAdmin, handle: createOrg, in: OrgRequest{}, out: Org{}, created: true, doc: "Make an org"},
-		{method: get, path: org, access: accessRead, handle: getOrg, out: Org{}, doc: "Get an org"},
-		{method: del, path: org, access: accessAdmin, handle: deleteOrg, doc: "Remove an org, which has to be empty"},
+		{method: get, path: org, access: accessRead, handle: getOrg, of: ofOrg, out: Org{}, doc: "Get an org"},
+		{method: del, path: org, access: accessAdmin, handle: deleteOrg, of: ofOrg, doc: "Remove an org, which has to be empty"},
 
 		{method: get, path: "/v1/databases", access: accessRead, handle: listDatabases, out: Databases{},
 			query: []param{{"org", "string", "only this org's"}}, doc: "List the databases that the token may see"},
 		{method: post, path: dbs, access: accessWrite, handle: createDatabase, in: DatabaseRequest{}, out: NewDatabase{}, created: true, doc: "Make a database; the answer holds its password, once"},
-		{method: get, path: db, access: accessRead, handle: getDatabase, out: Database{}, doc: "Get a database"},
-		{method: patch, path: db, access: accessWrite, handle: patchDatabase, in: DatabasePatch{}, out: Database{}, doc: "Change a database; clients go on"},
-		{method: del, path: db, access: accessWrite, handle: deleteDatabase, doc: "Remove a database and its data on all nodes"},
-		{method: post, path: db + "/reset", access: accessWrite, handle: resetDatabase, out: NewDatabase{}, doc: "Give the default user another password; the answer holds it, once"},
+		{method: get, path: db, access: accessRead, handle: getDatabase, of: ofDatabase, out: Database{}, doc: "Get a database"},
+		{method: patch, path: db, access: accessWrite, handle: patchDatabase, of: ofDatabase, in: DatabasePatch{}, out: Database{}, doc: "Change a database; clients go on"},
+		{method: del, path: db, access: accessWrite, handle: deleteDatabase, of: ofDatabase, doc: "Remove a database and its data on all nodes"},
+		{method: post, path: db + "/reset", access: accessWrite, handle: resetDatabase, of: ofDatabase, out: NewDatabase{}, doc: "Give the default user another password; the answer holds it, once"},
 		{method: get, path: db + "/status", access: accessRead, handle: databaseStatus, out: DatabaseStatus{}, doc: "Ask all nodes about a database"},
 		{method: post, path: db + "/explain", access: accessRead, handle: explain, in: ExplainRequest{}, out: Explanation{}, doc: "Say where a command would go, and why; it isn't executed"},
 		{method: get, path: db + "/connect", access: accessWrite, handle: connectDatabase, stream: true, upgrade: true,
 			doc: "Upgrade to " + connectProtocol + ": a byte stream to the database's gateway on this node, which asks for its password"},
 		{method: get, path: db + "/users", access: accessRead, handle: listUsers, out: Users{}, doc: "List the users beside the default one"},
-		{method: get, path: user, access: accessRead, handle: getUser, out: User{}, doc: "Get a user"},
-		{method: put, path: user, access: accessWrite, handle: putUser, in: UserRequest{}, out: NewUser{}, doc: "Make or replace a user; the answer holds a password that was made, once"},
-		{method: del, path: user, access: accessWrite, handle: deleteUser, doc: "Remove a user; its sessions end"},
+		{method: get, path: user, access: accessRead, handle: getUser, of: ofUser, out: User{}, doc: "Get a user"},
+		{method: put, path: user, access: accessWrite, handle: putUser, of: ofUser, in: UserRequest{}, out: NewUser{}, doc: "Make or replace a user; the answer holds a password that was made, once"},
+		{method: del, path: user, access: accessWrite, handle: deleteUser, of: ofUser, doc: "Remove a user; its sessions end"},
 
 		{method: get, path: peers, access: accessRead, handle: listPeers, out: Peers{}, doc: "List the peers of an org"},
 		{method: post, path: peers, access: accessWrite, handle: createPeer, in: PeerRequest{}, out: PeerConfig{}, created: true, doc: "Add a peer"},
-		{method: get, path: peers + "/{peer}", access: accessRead, handle: getPeer, out: PeerConfig{}, doc: "Get a peer, with the nodes that accept it"},
-		{method: del, path: peers + "/{peer}", access: accessWrite, handle: deletePeer, doc: "Remove a peer; its connections end"},
-		{method: post, path: peers + "/{peer}/reset", access: accessWrite, handle: resetPeer, in: PeerKeyRequest{}, out: PeerConfig{}, doc: "Give a peer another key"},
+		{method: get, path: peers + "/{peer}", access: accessRead, handle: getPeer, of: ofPeer, out: PeerConfig{}, doc: "Get a peer, with the nodes that accept it"},
+		{method: del, path: peers + "/{peer}", access: accessWrite, handle: deletePeer, of: ofPeer, doc: "Remove a peer; its connections end"},
+		{method: post, path: peers + "/{peer}/reset", access: accessWrite, handle: resetPeer, of: ofPeer, in: PeerKeyRequest{}, out: PeerConfig{}, doc: "Give a peer another key"},
 
 		{method: get, path: "/v1/tokens", access: accessTokens, handle: listTokens, out: Tokens{}, doc: "List the tokens that the token may manage"},
 		{method: post, path: "/v1/tokens", access: accessTokens, handle: createToken, in: TokenRequest{}, out: NewToken{}, created: true, doc: "Make a token; the answer holds its secret, once"},

@@ -123,7 +123,8 @@ func (c *call) run(trust Trust) (any, error) {
 		}
 	}
 	if c.Method == http.MethodGet || c.Method == http.MethodHead {
-		c.w.Header().Set("ETag", strconv.Quote(strconv.FormatUint(c.topo.Revision, 10)))
+		revision, _ := c.revisionIn(&c.topo.State, c.topo.Revision)
+		c.tag(revision)
 	}
 	return c.route.handle(c)
 }
@@ -146,40 +147,6 @@ func (c *call) checkQuery() error {
 		}
 	}
 	return nil
-}
-
-// update runs a change for the caller, if the topology is at the revision that the caller wants.
-func (c *call) update(change func(*netconf.Draft) error) (revision uint64, err error) {
-	want, conditional, err := c.ifMatch()
-	if err != nil {
-		return 0, err
-	}
-	rev, err := c.s.opt.Control.Update(c.Context(), c.who.actor, func(d *netconf.Draft) error {
-		if conditional && d.Revision != want {
-			return failf(CodeRevision, "it was changed in between: you saw revision %d, now it is %d; look again and repeat", want, d.Revision)
-		}
-		return change(d)
-	})
-	if err != nil {
-		return 0, err
-	}
-	c.w.Header().Set("ETag", strconv.Quote(strconv.FormatUint(rev, 10)))
-	return rev, nil
-}
-
-// ifMatch reads the revision that a change is for.
-func (c *call) ifMatch() (revision uint64, given bool, err error) {
-	values := c.Header.Values("If-Match")
-	if len(values) == 0 {
-		return 0, false, nil
-	}
-	text, quoted := strings.CutPrefix(values[0], `"`)
-	text, closed := strings.CutSuffix(text, `"`)
-	revision, err = strconv.ParseUint(text, 10, 64)
-	if err != nil || !quoted || !closed || len(values) > 1 {
-		return 0, false, failf(CodeInvalid, `If-Match wants one revision in quotes, such as "12"`)
-	}
-	return revision, true, nil
 }
 
 // write sends an answer; nil is none.

@@ -158,7 +158,7 @@ type Database struct {
 	Engine      Engine     `json:"engine" doc:"where the data are"`
 	Pending     *Engine    `json:"pending_engine,omitempty" doc:"where they are moved to; the status says how far that is"`
 	Created     *time.Time `json:"created,omitempty"`
-	Revision    uint64     `json:"revision" doc:"of the topology; give it as If-Match to change only what was seen"`
+	Revision    uint64     `json:"revision" doc:"of the state that made the database what it is; give it as If-Match to change only what was seen"`
 }
 
 // DatabaseRequest makes a database.
