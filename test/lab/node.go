@@ -190,6 +190,9 @@ func (n *Node) Start(ctx context.Context, args ...string) error {
 	if len(args) == 0 && n.Ready.Public != "" {
 		argv = append(argv, "--api-listen", n.Addr.String()+":"+apiPort)
 	}
+	if at := upstreamAt(n.Region); at != "" {
+		argv = append(argv, "--dns-upstream", at)
+	}
 	argv = append(argv, args...)
 	if !n.TUN {
 		argv = unprivileged(argv...)
