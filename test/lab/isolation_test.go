@@ -187,6 +187,15 @@ func TestControlAPIInsideAnOrg(t *testing.T) {
 	if code, body := ask("/v1/databases", token); code != http.StatusOK || !strings.Contains(body, "posts") || strings.Contains(body, "cart") {
 		t.Errorf("its own databases: %d %s", code, body)
 	}
+	file := filepath.Join(w.lab.Dir, "blog-inside.token")
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := h.Command(t.Context(), "respmesh", "redis", "list") // as docs/dns.md has it
+	cmd.Env = append(cmd.Env, "RESPMESH_TOKEN_FILE="+file, "RESPMESH_API=http://"+netip.AddrPortFrom(h.DNS, controlPort).String())
+	if out, err := run(cmd); err != nil || !strings.Contains(out, "posts") || strings.Contains(out, "cart") {
+		t.Errorf("redis list inside the org: %q, %v", out, err)
+	}
 	for _, path := range []string{"/v1/orgs/shop/databases/cart", "/v1/orgs/shop/peers", "/v1/audit", "/v1/backup"} {
 		if code, body := ask(path, token); code != http.StatusForbidden && code != http.StatusNotFound {
 			t.Errorf("GET %s with the token of another org: %d %s", path, code, body)

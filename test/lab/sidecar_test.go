@@ -21,6 +21,7 @@ const sideSessions = 100
 func TestSidecar(t *testing.T) {
 	w := world(t)
 	w.settle(t)
+	t.Parallel()
 	ctx := t.Context()
 	h := w.lab.Host("side-app")
 	token, err := w.lab.OrgToken(ctx, "shop", "side.token")

@@ -18,13 +18,13 @@ import (
 	"respmesh/mesh"
 )
 
-// Addresses: outside the tunnel by IPv4 on the veth pair, inside it below one /48.
+// Addresses: outside the tunnel by IPv4, inside it below one /48.
 const (
 	outsidePort = 51820
 	inside      = "fd00:be:be"
 )
 
-func outsideAddr(n int) string { return "10.255.77." + strconv.Itoa(n) }
+func outsideAddr(n int) string { return fmt.Sprintf("10.255.%d.%d", 76+n, n) }
 func insideAddr(n int) string  { return inside + "::" + strconv.Itoa(n) }
 
 // setup is what a child is told, by its standard input: it holds a key.
@@ -55,8 +55,9 @@ func ip(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// makeHosts makes two of them with a cable between.
-func makeHosts(ctx context.Context) (hosts []*host, remove func(), err error) {
+// makeHosts makes two of them with a path between.
+func makeHosts(ctx context.Context, p path) (hosts []*host, remove func(), err error) {
+	var between *middle
 	remove = func() {
 		for _, h := range hosts {
 			for _, p := range h.procs {
@@ -64,6 +65,9 @@ func makeHosts(ctx context.Context) (hosts []*host, remove func(), err error) {
 				_ = p.Wait()
 			}
 			_ = ip(context.WithoutCancel(ctx), "netns", "delete", h.name)
+		}
+		if between != nil {
+			_ = between.close(context.WithoutCancel(ctx))
 		}
 	}
 	id := strconv.Itoa(os.Getpid())
@@ -74,6 +78,17 @@ func makeHosts(ctx context.Context) (hosts []*host, remove func(), err error) {
 			return nil, nil, err
 		}
 		hosts = append(hosts, h)
+		if err := ip(ctx, "-n", h.name, "link", "set", "lo", "up"); err != nil {
+			remove()
+			return nil, nil, err
+		}
+	}
+	if p.far() {
+		if between, err = makeMiddle(ctx, p, hosts); err != nil {
+			remove()
+			return nil, nil, err
+		}
+		return hosts, remove, nil
 	}
 	cable := [][]string{
 		{"link", "add", "rmb1", "netns", hosts[0].name, "type", "veth", "peer", "name", "rmb2", "netns", hosts[1].name},
@@ -81,8 +96,7 @@ func makeHosts(ctx context.Context) (hosts []*host, remove func(), err error) {
 	for _, h := range hosts {
 		nic := "rmb" + strconv.Itoa(h.n)
 		cable = append(cable,
-			[]string{"-n", h.name, "link", "set", "lo", "up"},
-			[]string{"-n", h.name, "addr", "add", outsideAddr(h.n) + "/24", "dev", nic},
+			[]string{"-n", h.name, "addr", "add", outsideAddr(h.n) + "/16", "dev", nic},
 			[]string{"-n", h.name, "link", "set", nic, "up"})
 	}
 	for _, args := range cable {
@@ -143,8 +157,8 @@ func (h *host) wireguard(ctx context.Context, dir string, key mesh.PrivateKey, p
 }
 
 // measure runs the server on one host and the client on the other.
-func measure(ctx context.Context, o options, w way) (r result, err error) {
-	hosts, remove, err := makeHosts(ctx)
+func measure(ctx context.Context, o options, w way, p path) (r result, err error) {
+	hosts, remove, err := makeHosts(ctx, p)
 	if err != nil {
 		return r, err
 	}
