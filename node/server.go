@@ -216,7 +216,7 @@ func (s *Server) run(ctx context.Context) error {
 		return err
 	}
 	server, err := api.NewServer(api.Options{
-		Control: registry, Fleet: s.fleet, Local: (*local)(s.node), Connect: s.node.connect, CheckRules: checkRules, Enroller: enroller{s},
+		Control: registry, Fleet: s.fleet, Local: (*local)(s.node), Connect: s.node.connect, CheckRules: checkRules, Enroller: enroller{s}, ControlPlane: s.controlPlane,
 		Version: s.opts.Version, Node: s.opts.Name, Log: s.opts.Log,
 	})
 	if err != nil {

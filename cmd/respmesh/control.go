@@ -18,8 +18,46 @@ import (
 
 func newControl() *cobra.Command {
 	r := &remote{}
-	return family("control", "Back up, restore and audit the control plane", `The control plane knows the orgs, nodes, databases, users, peers and tokens of the mesh, but
-not what is in the databases.`, r.bind(controlBackup(r)), controlRestore(), r.bind(controlAudit(r)))
+	return family("control", "Look at, back up, restore and audit the control plane", `The control plane knows the orgs, nodes, databases, users, peers and tokens of the mesh, but
+not what is in the databases.`, r.bind(controlMembers(r)), r.bind(controlBackup(r)), controlRestore(), r.bind(controlAudit(r)))
+}
+
+func controlMembers(r *remote) *cobra.Command {
+	return &cobra.Command{
+		Use: "members", Short: "Show which nodes carry the control plane, and which leads", Args: noArgs,
+		Long: `Show which nodes carry the control plane, which of them leads, and which answer. Changes
+need more than half of them; data, and all that runs, go on without.`,
+		RunE: r.run(func(cmd *cobra.Command, c *api.Client, _ []string) error {
+			plane, err := c.ControlPlane(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return printJSON(cmd.OutOrStdout(), plane)
+			}
+			switch plane.Kind {
+			case api.ControlExternal:
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "The control plane is an etcd cluster of its own: %s.\n", strings.Join(plane.Endpoints, ", "))
+				return err
+			case api.ControlInside:
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), "The control plane is inside respmesh dev.")
+				return err
+			}
+			var rows [][]string
+			for _, m := range plane.Members {
+				state := "online"
+				if !m.Online {
+					state = "away"
+				}
+				bytes := ""
+				if m.Bytes > 0 {
+					bytes = size(m.Bytes)
+				}
+				rows = append(rows, []string{m.Node, m.Region, m.Role, state, bytes})
+			}
+			return table(cmd.OutOrStdout(), []string{"NODE", "REGION", "ROLE", "STATE", "DATA"}, rows)
+		}),
+	}
 }
 
 func controlBackup(r *remote) *cobra.Command {

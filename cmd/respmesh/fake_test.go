@@ -95,6 +95,15 @@ func (m *fakeMesh) Update(_ context.Context, _ string, change func(*netconf.Draf
 func (m *fakeMesh) Audit(context.Context, int, uint64) ([]netconf.AuditRecord, error) {
 	return []netconf.AuditRecord{{Revision: 7, Time: time.Unix(1_700_000_000, 0), Actor: "token ops", What: []string{"database personal/demo: plan free → payg"}}}, nil
 }
+
+func (m *fakeMesh) controlPlane(context.Context) (api.ControlPlane, error) {
+	return api.ControlPlane{Kind: api.ControlOnNodes, Members: []api.ControlMember{
+		{Node: "ams-1", Region: "ams", Role: api.PartMember, Online: true, Bytes: 81920},
+		{Node: "mad-1", Region: "mad", Role: api.PartLeader, Online: true, Bytes: 81920},
+		{Node: "nrt-1", Region: "nrt", Role: api.PartMember, Error: "no answer"},
+	}}, nil
+}
+
 func (m *fakeMesh) Connected() bool { return true }
 
 // DatabaseStatus has each copy that isn't demo's sync in three steps.
@@ -198,7 +207,7 @@ func serveFake(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	server, err := api.NewServer(api.Options{Control: mesh, Fleet: mesh, Connect: mesh.connect, Version: "v1.2.3", Node: "mad-1"})
+	server, err := api.NewServer(api.Options{Control: mesh, Fleet: mesh, Connect: mesh.connect, ControlPlane: mesh.controlPlane, Version: "v1.2.3", Node: "mad-1"})
 	if err != nil {
 		return err
 	}

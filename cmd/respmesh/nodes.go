@@ -20,18 +20,22 @@ func nodesList(r *remote) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the nodes", Args: noArgs,
 		RunE: r.run(func(cmd *cobra.Command, c *api.Client, _ []string) error {
-			nodes, err := c.Nodes(cmd.Context())
+			list, err := c.NodeList(cmd.Context())
 			if err != nil {
 				return err
+			}
+			nodes := list.Nodes
+			if list.ControlError != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "Which nodes carry the control plane isn't known: %s\n", cell(list.ControlError))
 			}
 			if r.json {
 				return printJSON(cmd.OutOrStdout(), nonNil(nodes))
 			}
 			var rows [][]string
 			for _, n := range nodes {
-				rows = append(rows, []string{n.Name, n.Region, nodeState(n), n.Address, n.Endpoint, n.Tunnel, n.Version, timestamp(n.Since)})
+				rows = append(rows, []string{n.Name, n.Region, nodeState(n), n.Control, n.Address, n.Endpoint, n.Tunnel, n.Version, timestamp(n.Since)})
 			}
-			if err := table(cmd.OutOrStdout(), []string{"NAME", "REGION", "STATE", "ADDRESS", "ENDPOINT", "TUNNEL", "VERSION", "SINCE"}, rows); err != nil {
+			if err := table(cmd.OutOrStdout(), []string{"NAME", "REGION", "STATE", "CONTROL", "ADDRESS", "ENDPOINT", "TUNNEL", "VERSION", "SINCE"}, rows); err != nil {
 				return err
 			}
 			return narrowPaths(cmd.OutOrStdout(), nodes)

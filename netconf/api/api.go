@@ -90,6 +90,8 @@ type Options struct {
 	Enroller Enroller // nil: nodes can't join here
 	// Connect opens a stream to a database's gateway on this node, as a client of its would; nil: there is none.
 	Connect func(ctx context.Context, org, db string) (net.Conn, error)
+	// ControlPlane says who carries the control plane; nil: this process does.
+	ControlPlane func(ctx context.Context) (ControlPlane, error)
 	// CheckRules says what is wrong with a user's ACL rules; nil: only their form is checked.
 	CheckRules func(rules string) error
 	Version    string // of respmesh

@@ -80,6 +80,16 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return l.Nodes, err
 }
 
+// NodeList is Nodes, with why it isn't known who carries the control plane.
+func (c *Client) NodeList(ctx context.Context) (Nodes, error) {
+	return get[Nodes](ctx, c, "/v1/nodes", nil)
+}
+
+// ControlPlane says who carries the control plane.
+func (c *Client) ControlPlane(ctx context.Context) (ControlPlane, error) {
+	return get[ControlPlane](ctx, c, "/v1/control", nil)
+}
+
 // DrainNode has a node take no new sessions and give up its leases.
 func (c *Client) DrainNode(ctx context.Context, name string) (Node, error) {
 	return post[Node](ctx, c, "/v1/nodes/"+esc(name)+"/drain", nil)

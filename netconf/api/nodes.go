@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -25,10 +26,43 @@ func nodeOf(t *netconf.Topology, n netconf.Node) Node {
 
 func listNodes(c *call) (any, error) {
 	l := Nodes{Nodes: []Node{}}
+	plane, err := c.controlPlane()
+	if err != nil { // the rest of the list is of use then, too
+		l.ControlError = away(err)
+	}
 	for _, n := range c.topo.Nodes {
-		l.Nodes = append(l.Nodes, nodeOf(c.topo, n))
+		out := nodeOf(c.topo, n)
+		for _, m := range plane.Members {
+			if m.Node == n.Name {
+				out.Control = m.Role
+			}
+		}
+		l.Nodes = append(l.Nodes, out)
 	}
 	return l, nil
+}
+
+// controlPlane asks who carries the control plane.
+func (c *call) controlPlane() (ControlPlane, error) {
+	plane := ControlPlane{Kind: ControlInside}
+	if ask := c.s.opt.ControlPlane; ask != nil {
+		ctx, cancel := context.WithTimeout(c.Context(), nodeTimeout)
+		defer cancel()
+		var err error
+		if plane, err = ask(ctx); err != nil {
+			return ControlPlane{}, err
+		}
+	}
+	plane.Members = append([]ControlMember{}, plane.Members...)
+	return plane, nil
+}
+
+func getControl(c *call) (any, error) {
+	plane, err := c.controlPlane()
+	if err != nil {
+		return nil, failf(CodeUnavailable, "the control plane doesn't say who carries it (%s); respmesh nodes list shows which nodes are online", away(err))
+	}
+	return plane, nil
 }
 
 func drainNode(c *call) (any, error)   { return setDraining(c, true) }

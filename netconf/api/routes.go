@@ -105,6 +105,7 @@ func routes() []route {
 		{method: post, path: node + "/rotate-key", access: accessAdmin, handle: rotateNodeKey, doc: "Have a node make a new WireGuard key; its connections go on"},
 		{method: del, path: node, access: accessAdmin, handle: deleteNode,
 			query: []param{{"force", "boolean", "also one that serves, or is the last of a primary region"}}, doc: "Remove a node that is drained or away"},
+		{method: get, path: "/v1/control", access: accessReadAll, handle: getControl, out: ControlPlane{}, doc: "Who carries the control plane, and who leads it"},
 		{method: get, path: "/v1/latency", access: accessAny, handle: latency, out: Latency{}, doc: "Round trips between regions"},
 		{method: get, path: "/v1/audit", access: accessReadAll, handle: audit, out: Audit{},
 			query: []param{{"limit", "integer", "records at most: 1 to 1000, 100 if absent"}, {"before", "integer", "only records older than this revision"}},

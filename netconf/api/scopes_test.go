@@ -28,6 +28,9 @@ func (m *mesh) answers() {
 		backup: func(w io.Writer) error { _, err := io.WriteString(w, "snapshot"); return err },
 	}
 	m.server.opt.Local = fakeLocal{}
+	m.server.opt.ControlPlane = func(context.Context) (ControlPlane, error) {
+		return ControlPlane{Kind: ControlOnNodes, Members: []ControlMember{{Node: "mad-1", Region: "mad", Role: PartLeader, Online: true, Bytes: 1}}}, nil
+	}
 	m.server.opt.Enroller = enrollerFunc(func(n netconf.Node, _ []byte) (Enrolment, error) {
 		return Enrolment{CA: []byte("ca"), Certificate: []byte("cert of " + n.Name), Control: []string{"https://[fd00::1]:2379"}}, nil
 	})
@@ -125,6 +128,7 @@ POST   /v1/nodes/mad-1/drain                        -+------
 POST   /v1/nodes/mad-1/undrain                      -+------
 POST   /v1/nodes/mad-1/rotate-key                   -+------
 DELETE /v1/nodes/mad-1                              -+------
+GET    /v1/control                                  -+--+---
 GET    /v1/latency                                  -+++++-+
 GET    /v1/audit                                    -+--+---
 GET    /v1/backup                                   -+------
@@ -225,7 +229,8 @@ func TestEveryRoute(t *testing.T) {
 		{"POST", "/v1/tokens", `{"scope":"read-only","name":"dashboard","ttl":"24h"}`, `"secret":"rm_`},
 		{"GET", "/v1/tokens", "", `"name":"dashboard"`},
 		{"DELETE", "/v1/tokens/orgreadonly", "", ""},
-		{"GET", "/v1/nodes", "", `"online":false`},
+		{"GET", "/v1/nodes", "", `"control":"leader"`},
+		{"GET", "/v1/control", "", `"role":"leader"`},
 		{"POST", "/v1/nodes/nrt-1/drain", "", `"draining":true`},
 		{"POST", "/v1/nodes/nrt-1/undrain", "", `"draining":false`},
 		{"POST", "/v1/nodes/nrt-1/rotate-key", "", ""},

@@ -85,6 +85,7 @@ type Node struct {
 	Version   string     `json:"version,omitempty"`
 	Tunnel    string     `json:"tunnel,omitempty" doc:"userspace or tun"`
 	Revision  uint64     `json:"revision,omitempty" doc:"of the topology that it runs on"`
+	Control   string     `json:"control,omitempty" doc:"leader, member or learner of the control plane; absent: it doesn't carry it"`
 	// NarrowPaths hang large values, though small ones pass.
 	NarrowPaths []NarrowPath `json:"narrow_paths,omitempty" doc:"paths to other nodes on which packets of the mesh's MTU are lost"`
 }
@@ -93,6 +94,37 @@ type Node struct {
 type NarrowPath struct {
 	Node string `json:"node" doc:"the other end"`
 	MTU  int    `json:"mtu,omitempty" doc:"bytes of the largest packet inside the tunnel that passes; absent: not known yet"`
+}
+
+// Parts in the control plane.
+const (
+	PartLeader  = "leader"
+	PartMember  = "member"
+	PartLearner = "learner" // catches up, and doesn't vote yet
+)
+
+// Kinds of control planes.
+const (
+	ControlOnNodes  = "nodes"   // members on nodes of the mesh
+	ControlExternal = "etcd"    // a cluster that others run
+	ControlInside   = "process" // respmesh dev
+)
+
+// ControlPlane says who carries the control plane.
+type ControlPlane struct {
+	Kind      string          `json:"kind" doc:"nodes: members on nodes of the mesh; etcd: a cluster that others run; process: respmesh dev"`
+	Endpoints []string        `json:"endpoints,omitempty" doc:"of a cluster that others run"`
+	Members   []ControlMember `json:"members" doc:"on nodes of the mesh"`
+}
+
+// ControlMember is a node that carries the control plane.
+type ControlMember struct {
+	Node   string `json:"node"`
+	Region string `json:"region"`
+	Role   string `json:"role" doc:"leader, member or learner"`
+	Online bool   `json:"online" doc:"it answers"`
+	Error  string `json:"error,omitempty" doc:"why it doesn't"`
+	Bytes  int64  `json:"bytes,omitempty" doc:"of its data on disk"`
 }
 
 // Token lets its holder use the API; the secret is only in the answer that made it.
@@ -449,6 +481,8 @@ type (
 	// Nodes is the answer of GET /v1/nodes.
 	Nodes struct {
 		Nodes []Node `json:"nodes"`
+		// ControlError says why no node's part in the control plane is known.
+		ControlError string `json:"control_error,omitempty" doc:"why it isn't known which nodes carry the control plane"`
 	}
 	// Tokens is the answer of GET /v1/tokens.
 	Tokens struct {

@@ -140,6 +140,13 @@ func TestControlMemberKilled(t *testing.T) {
 	})
 	t.Logf("%s was killed; a change was made %v later", dead.Name, time.Since(began))
 	w.joinThrough(t, w.lab.Node("ams-1"))
+	eventually(t, 10*time.Second, func() error {
+		out, err := w.lab.Node("nrt-2").CLI(ctx, "control", "members")
+		if err == nil && (!regexp.MustCompile(`(?m)^mad-1 +mad +member +away`).MatchString(out) || !regexp.MustCompile(`(?m)^(ams-1|nrt-1) .*leader +online`).MatchString(out)) {
+			err = fmt.Errorf("control members says\n%s", out)
+		}
+		return err
+	})
 	if err := dead.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
