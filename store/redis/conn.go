@@ -161,15 +161,18 @@ func (c *Conn) exchange(ctx context.Context, p *pipe, dst []byte, reqs []command
 
 func (c *Conn) wait(ctx context.Context, p *pipe, dst []byte, reqs []command.Request) ([]byte, error) {
 	k := c.call
-	if err := p.send(k, reqs); err != nil {
+	alone, err := p.send(k, reqs)
+	if err != nil {
 		return dst, errNotSent
 	}
-	select {
-	case <-k.done:
-	case <-ctx.Done():
-		if k.leave() {
-			c.call = newCall() // that one is the pipe's
-			return dst, errLeft
+	if !alone || !p.readFor(k) {
+		select {
+		case <-k.done:
+		case <-ctx.Done():
+			if k.leave() {
+				c.call = newCall() // that one is the pipe's
+				return dst, errLeft
+			}
 		}
 	}
 	out := k.dst

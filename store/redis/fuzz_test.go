@@ -19,12 +19,14 @@ func FuzzPump(f *testing.F) {
 	f.Fuzz(func(t *testing.T, sent []byte, mix uint8) {
 		here, there := net.Pipe()
 		moved := make(chan int64, 1024)
-		p := newPipe(here, frame.NewReader(here), func(n int64) {
+		p := preparePipe(here, frame.NewReader(here), func(n int64) {
 			select {
 			case moved <- n:
 			default:
 			}
 		}, nil)
+		p.lent = mix&8 != 0
+		p.start()
 		push := func(raw []byte) {
 			if len(raw) == 0 {
 				t.Error("an empty push")
@@ -46,7 +48,7 @@ func FuzzPump(f *testing.F) {
 		for i := range int(mix % 5) {
 			c := newCall()
 			c.need, c.changes, c.confirms = 1+i%2, mix&8 != 0, mix&16 != 0
-			if p.send(c, reqs[:c.need]) == nil {
+			if _, err := p.send(c, reqs[:c.need]); err == nil {
 				calls = append(calls, c)
 			}
 		}
@@ -58,7 +60,9 @@ func FuzzPump(f *testing.F) {
 		there.Close()
 		<-asked
 		for _, c := range calls {
-			<-c.done
+			if !p.readFor(c) {
+				<-c.done
+			}
 			got := 0
 			eachFrame(c.dst, func(frame.Reply) { got++ })
 			if c.err == nil && got != c.need && !c.confirms || c.got > c.need {

@@ -14,7 +14,7 @@ import (
 
 // pipe is one connection to a server, past its handshake. Batches of many sessions are appended to a buffer, in the order
 // in which their replies come back. Who finds nobody writing writes what there is, at once; what is appended meanwhile
-// is left to the pipe's own writer, so that all of it travels with the next write. One goroutine reads.
+// is left to the pipe's own writer, so that all of it travels with the next write. One goroutine reads at a time: see lend.
 //
 //	up ──▶ down
 //
@@ -46,11 +46,17 @@ type pipe struct {
 	down    bool
 	cause   error
 
+	r       *frame.Reader
+	lent    bool          // sessions may read: the pipe is shared, and its socket the kernel's
+	reading sync.Mutex    // held by who reads
+	wanted  chan struct{} // has room for one: the pipe's goroutine is to read
+	reads   atomic.Uint32 // how often a session has read
+
 	role    call         // stands for each ROLE of the pipe's own
 	waiting atomic.Int64 // calls unanswered
 	heard   atomic.Int64 // unix nano of the last sign of life, or of the first call after idleness
 
-	// Of the reading goroutine.
+	// Of who reads.
 	taken []*call // in order; taken[at:] are unanswered
 	at    int
 	held  []*call // answered, but an offset is to come first
@@ -88,30 +94,34 @@ const (
 
 func newCall() *call { return &call{done: make(chan struct{}, 1)} }
 
-// newPipe takes over a connection that is past its handshake; r is its reader.
-func newPipe(conn net.Conn, r *frame.Reader, moved func(int64), ended func()) *pipe {
-	p := &pipe{conn: conn, done: make(chan struct{}), moved: moved, ended: ended}
+// preparePipe takes over a connection that is past its handshake; r is its reader.
+func preparePipe(conn net.Conn, r *frame.Reader, moved func(int64), ended func()) *pipe {
+	return &pipe{conn: conn, r: r, done: make(chan struct{}), wanted: make(chan struct{}, 1), moved: moved, ended: ended}
+}
+
+func (p *pipe) start() {
 	p.wake.L, p.room.L = &p.mu, &p.mu
 	p.heard.Store(time.Now().UnixNano())
 	go func() {
 		defer close(p.done)
 		var writer sync.WaitGroup
 		writer.Go(p.write)
-		p.close(p.read(r))
+		p.close(p.read())
 		writer.Wait()
 		p.fail()
 		if down := p.onDown.Load(); down != nil {
 			(*down)()
 		}
+		p.reading.Unlock()
 		if p.ended != nil {
 			p.ended()
 		}
 	}()
-	return p
 }
 
-// send appends a batch and has it travel. After an error the call is still the caller's, and no byte of it has left.
-func (p *pipe) send(c *call, reqs []command.Request) error {
+// send appends a batch and has it travel; alone: nothing else is unanswered. After an error the call is still the caller's, and
+// no byte of it has left.
+func (p *pipe) send(c *call, reqs []command.Request) (alone bool, err error) {
 	c.got, c.err, c.sent = 0, nil, 0
 	c.state.Store(callWaits)
 	p.mu.Lock()
@@ -122,9 +132,9 @@ func (p *pipe) send(c *call, reqs []command.Request) error {
 	}
 	if p.down {
 		p.mu.Unlock()
-		return errNotSent
+		return false, errNotSent
 	}
-	if p.waiting.Add(1) == 1 {
+	if alone = p.waiting.Add(1) == 1; alone {
 		p.heard.Store(time.Now().UnixNano())
 	}
 	c.start = p.end
@@ -140,10 +150,10 @@ func (p *pipe) send(c *call, reqs []command.Request) error {
 	p.wants = p.wants || c.changes
 	if p.writing {
 		p.mu.Unlock()
-		return nil
+		return false, nil
 	}
 	p.writing = true
-	if p.waiting.Load() > 1 { // others are at it too: what they are about to send may travel with this
+	if !alone { // others are at it too: what they are about to send may travel with this
 		p.mu.Unlock()
 		runtime.Gosched()
 		p.mu.Lock()
@@ -156,7 +166,7 @@ func (p *pipe) send(c *call, reqs []command.Request) error {
 		p.writing = false
 	}
 	p.mu.Unlock()
-	return nil
+	return alone, nil
 }
 
 // flushLocked writes what is in the buffer, without holding the lock meanwhile.

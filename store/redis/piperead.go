@@ -2,34 +2,130 @@ package redis
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"respmesh/resp/frame"
 )
 
-// read answers the calls in order until the connection ends.
-func (p *pipe) read(r *frame.Reader) error {
+// read answers the calls in order until the connection ends. It returns holding p.reading.
+func (p *pipe) read() error {
+	p.reading.Lock()
+	idle := time.NewTimer(lendTime)
+	defer idle.Stop()
+	for {
+		if err := p.answer(); err != nil {
+			return err
+		}
+		if p.lent && p.waiting.Load() == 0 {
+			p.lend(idle)
+		}
+		if err := p.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// answer answers with what has come.
+func (p *pipe) answer() error {
 	var f frame.Reply
 	for {
-		for {
-			ok, err := r.NextReply(&f)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			if err := p.receive(f); err != nil {
-				return err
-			}
+		ok, err := p.r.NextReply(&f)
+		if err != nil {
+			return err
 		}
-		p.letGo()
-		if err := r.Fill(); err != nil {
+		if !ok {
+			p.letGo()
+			return nil
+		}
+		if err := p.receive(f); err != nil {
+			return err
+		}
+	}
+}
+
+// fill waits for more. A deadline is only meant to interrupt a session that reads.
+func (p *pipe) fill() error {
+	for {
+		err := p.r.Fill()
+		if err == nil {
+			p.heard.Store(time.Now().UnixNano())
+			return nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return fmt.Errorf("read: %w", err)
 		}
+		p.conn.SetReadDeadline(time.Time{})
+	}
+}
+
+// lendTime is how long a pipe that nobody uses isn't read, and at least how long a session that reads goes unnoticed.
+const lendTime = 10 * time.Millisecond
+
+// lend lets sessions read for themselves while there is one at a time: its reply then wakes it, and not first this goroutine,
+// which would wake it. The lock is held before and after.
+func (p *pipe) lend(idle *time.Timer) {
+	p.reading.Unlock()
+	idle.Reset(lendTime)
+	for last := p.reads.Load(); ; {
+		select {
+		case <-p.wanted:
+			if p.reading.TryLock() {
+				return
+			}
+			continue // a session reads; it will say so if it leaves something
+		case <-idle.C:
+		}
+		now := p.reads.Load()
+		if now == last {
+			if p.reading.TryLock() {
+				return
+			}
+			p.conn.SetReadDeadline(time.Unix(1, 0)) // it waits for long, and can't see that its client has gone
+		}
+		last = now
+		idle.Reset(lendTime)
+	}
+}
+
+// readFor has the session of a call read until that is answered. False: the pipe's goroutine reads, or is about to.
+func (p *pipe) readFor(c *call) (answered bool) {
+	if !p.lent || !p.reading.TryLock() {
+		return false
+	}
+	p.reads.Add(1)
+	for {
+		err := p.answer()
+		if err == nil {
+			select {
+			case <-c.done:
+				answered = true
+			default:
+				if err = p.r.Fill(); err == nil {
+					continue
+				}
+			}
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			p.conn.SetReadDeadline(time.Time{})
+		} else if err != nil {
+			p.close(fmt.Errorf("read: %w", err))
+		}
+		break
+	}
+	if answered {
 		p.heard.Store(time.Now().UnixNano())
 	}
+	p.reading.Unlock()
+	if !answered || p.waiting.Load() > 0 {
+		select {
+		case p.wanted <- struct{}{}:
+		default:
+		}
+	}
+	return answered
 }
 
 // next is the oldest unanswered call, nil if there is none.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"respmesh/resp/frame"
@@ -120,10 +121,14 @@ func (s *server) attempt(proto int, own bool) (*pipe, error) {
 	}
 	var p *pipe
 	ready := make(chan struct{})
-	p = newPipe(conn, r, moved, func() {
+	p = preparePipe(conn, r, moved, func() {
 		<-ready
 		s.ended(p, own)
 	})
+	if _, kernel := conn.(syscall.Conn); kernel && !own {
+		p.lent = true
+	}
+	p.start()
 	close(ready)
 	return p, nil
 }
@@ -253,7 +258,7 @@ func (s *server) close() {
 func ask(ctx context.Context, p *pipe, args ...string) (frame.Reply, error) {
 	c := newCall()
 	c.need = 1
-	if err := p.send(c, requests(args)); err != nil {
+	if _, err := p.send(c, requests(args)); err != nil {
 		return frame.Reply{}, err
 	}
 	select {
