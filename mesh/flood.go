@@ -28,9 +28,10 @@ type bucket struct {
 }
 
 const (
-	// A hundred peers behind one address that all come back after a cut are through in a moment.
+	// A hundred peers behind one address that all come back after a cut are through in a moment. While 128 wait, and for a
+	// second after, WireGuard demands a cookie of everybody, and who has to come back with one does so after 5 s.
 	initiationsPerSecond = 200
-	initiationsBurst     = 400
+	initiationsBurst     = 100
 	maxSources           = 4096
 )
 

@@ -47,7 +47,7 @@ const (
 	wireGuardPort = "51820"
 	apiPort       = "17380"
 	readyWithin   = 40 * time.Second
-	stopWithin    = 15 * time.Second
+	stopWithin    = 30 * time.Second // when all stop at once, members of the control plane wait for each other
 )
 
 // tuns are the nodes with a TUN interface.

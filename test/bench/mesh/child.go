@@ -199,10 +199,16 @@ func sendBulk(c net.Conn, span time.Duration) (bytes float64, err error) {
 			break
 		}
 	}
-	if werr := <-sent; !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(werr, os.ErrDeadlineExceeded) {
+	if werr := <-sent; !isTimeout(err) || !isTimeout(werr) {
 		return 0, errors.Join(err, werr)
 	}
 	return bytes, nil
+}
+
+// isTimeout also knows the errors of WireGuard's own stack.
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // pingPong asks for small things, one after the other.
