@@ -90,6 +90,14 @@ const apiDrain = 5 * time.Second
 
 // StartServer starts the node. Mistakes in the options are UsageErrors.
 func StartServer(ctx context.Context, o ServerOptions) (_ *Server, err error) {
+	known, err := loadIdentity(o.Data)
+	if err != nil {
+		return nil, err
+	}
+	first := o
+	if err := first.check(known); err != nil { // before anything is made
+		return nil, err
+	}
 	if err := os.MkdirAll(o.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}

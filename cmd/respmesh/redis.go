@@ -70,16 +70,30 @@ func (s *settings) bind(cmd *cobra.Command, r *remote) {
 // check finds what contradicts, before anything is asked of anybody.
 func (s *settings) check() error {
 	switch {
-	case s.changed("replica-regions") && s.noReplicas && len(s.replicas) > 0:
+	case s.changed("replica-regions") && s.noReplicas:
 		return node.Usagef("--replica-regions and --no-replicas contradict each other")
 	case s.evict && s.keep:
 		return node.Usagef("--enable-eviction and --disable-eviction contradict each other")
-	case s.near < 0, s.maxLag < 0, s.hedge < 0, s.minReplicas < 0:
-		return node.Usagef("--near, --max-lag, --hedge and --min-replicas can't be negative")
-	case s.maxSessions < 0, s.perSecond < 0, s.concurrency < 0, s.idleTimeout < 0:
-		return node.Usagef("--max-sessions, --commands-per-second, --concurrency and --idle-timeout can't be negative")
+	case s.changed("replica-regions") && len(s.replicas) == 0: // a variable of a script that isn't set would drop copies
+		return node.Usagef("--replica-regions is empty; give --no-replicas to have none")
 	case s.cluster && !s.changed("engine"):
 		return node.Usagef("--cluster is about the server of --engine; give its URL")
+	}
+	for _, f := range []struct {
+		name            string
+		negative, empty bool
+	}{
+		{"near", s.near < 0, false}, {"max-lag", s.maxLag < 0, false}, {"hedge", s.hedge < 0, false}, {"min-replicas", s.minReplicas < 0, false},
+		{"max-sessions", s.maxSessions < 0, false}, {"commands-per-second", s.perSecond < 0, false}, {"concurrency", s.concurrency < 0, false},
+		{"idle-timeout", s.idleTimeout < 0, false},
+		{"plan", false, s.plan == ""}, {"max-memory", false, s.maxMemory == ""}, {"max-value", false, s.maxValue == ""},
+	} {
+		switch {
+		case f.negative:
+			return node.Usagef("--%s can't be negative", f.name)
+		case f.empty && s.changed(f.name):
+			return node.Usagef("--%s is empty", f.name)
+		}
 	}
 	seen := map[string]bool{}
 	for i, region := range s.replicas {

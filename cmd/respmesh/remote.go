@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -28,7 +30,7 @@ func (r *remote) bind(cmd *cobra.Command) *cobra.Command {
 	f := cmd.PersistentFlags()
 	f.StringVar(&r.api, "api", "", "address of the control API (default: $RESPMESH_API, else "+api.DefaultURL+")")
 	f.StringVar(&r.pin, "api-pin", "", "SHA-256 of the API's public key, base64, as the node printed it (default: $RESPMESH_API_PIN)")
-	f.StringVar(&r.tokenFile, "token-file", "", "file with the token, readable by you alone; $RESPMESH_TOKEN goes before it (default: "+tokenFileHint+")")
+	f.StringVar(&r.tokenFile, "token-file", "", "file with the token, readable by you alone (default: $RESPMESH_TOKEN, else "+tokenFileHint+")")
 	f.BoolVarP(&r.json, "json", "j", false, "print JSON")
 	return cmd
 }
@@ -68,7 +70,7 @@ func (r *remote) client() (*api.Client, error) {
 
 // token takes the token from the environment or from a file that nobody else can read.
 func (r *remote) token() (string, error) {
-	if t := strings.TrimSpace(os.Getenv("RESPMESH_TOKEN")); t != "" {
+	if t := strings.TrimSpace(os.Getenv("RESPMESH_TOKEN")); t != "" && r.tokenFile == "" {
 		return t, nil
 	}
 	path := firstOf(r.tokenFile, os.Getenv("RESPMESH_TOKEN_FILE"))
@@ -151,6 +153,9 @@ func (r *remote) database(ctx context.Context, c *api.Client, args []string) (ap
 				return api.Database{}, node.Usagef("--org %s contradicts %s", r.org, name)
 			}
 			org, name = before, after
+			if err := netconf.ValidateName(org); err != nil {
+				return api.Database{}, node.Usagef("org: %v", err)
+			}
 		}
 		if err := netconf.ValidateName(name); err != nil {
 			return api.Database{}, node.Usagef("%v", err)
@@ -262,6 +267,12 @@ func (r *remote) run(do func(cmd *cobra.Command, c *api.Client, args []string) e
 // invalid was typed.
 func explainFailure(err error) error {
 	var told *api.Error
+	if unknown, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Errorf("%w; a node's API is known by its pin: give --api-pin or set RESPMESH_API_PIN to what the node printed", unknown)
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("%w; is a node or respmesh dev running there? --api or RESPMESH_API says where to ask", err)
+	}
 	if !errors.As(err, &told) {
 		return err
 	}

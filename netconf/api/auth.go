@@ -154,7 +154,9 @@ func (c *call) authorize() error {
 	switch {
 	case need == accessAny:
 		return nil
-	case readOnly && (need == accessWrite || need == accessTokens || need == accessAdmin || need == accessNode):
+	case need == accessAdmin, need == accessNode:
+		return failf(CodeForbidden, "this token is of scope %s; this needs one of scope admin", who.scope)
+	case readOnly && (need == accessWrite || need == accessTokens):
 		return failf(CodeForbidden, "this token is read-only; use one of scope admin or org")
 	case who.org != "" && org != "" && org != who.org:
 		return failf(CodeForbidden, "this token is for org %s; use one for org %s", who.org, clip(org))
