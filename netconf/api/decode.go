@@ -14,7 +14,7 @@ import (
 )
 
 // decode reads the body into a struct. It is strict: one object, known fields in their exact spelling, no nulls, nothing
-// behind it. encoding/json alone takes other spellings and drops nulls silently.
+// behind it. encoding/json alone takes other spellings and repetitions, and drops nulls silently.
 func (c *call) decode(into any) error {
 	media, params, err := mime.ParseMediaType(c.Header.Get("Content-Type"))
 	if err != nil || media != contentJSON || !strings.EqualFold(params["charset"], "utf-8") && params["charset"] != "" {
@@ -27,6 +27,9 @@ func (c *call) decode(into any) error {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &fields); err != nil || fields == nil {
 		return badJSON(err)
+	}
+	if name, ok := givenTwice(raw); ok {
+		return failf(CodeInvalid, "field %s is given twice", clip(name))
 	}
 	known := jsonFields(reflect.TypeOf(into).Elem())
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
@@ -43,6 +46,31 @@ func (c *call) decode(into any) error {
 		return badJSON(err)
 	}
 	return nil
+}
+
+// givenTwice finds a field that an object has more than once: what was meant can't be known. The object is JSON.
+func givenTwice(raw []byte) (name string, found bool) {
+	seen := make(map[string]bool)
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := dec.Token(); err != nil { // {
+		return "", false
+	}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return "", false
+		}
+		name, _ := key.(string)
+		if seen[name] {
+			return name, true
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return "", false
+		}
+	}
+	return "", false
 }
 
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {

@@ -31,6 +31,7 @@ func TestBadRequests(t *testing.T) {
 		{"POST", "/v1/orgs", `{"name":"x"} {}`, 400, "the body isn't JSON"},
 		{"POST", "/v1/orgs", `{"name":"x","colour":1}`, 400, `field "colour" isn't known; this takes name`},
 		{"POST", "/v1/orgs", `{"Name":"x"}`, 400, `field "Name" isn't known; this takes name`},
+		{"POST", "/v1/orgs", `{"name":"x","name":"y"}`, 400, `field name is given twice`},
 		{"POST", "/v1/orgs", `{"name":null}`, 400, "field name is null; leave it out, or give it a value"},
 		{"POST", "/v1/orgs", `{"name":7}`, 400, "field name: it is a number, but has to be text"},
 		{"POST", "/v1/orgs", `{}`, 400, "name: it is empty; use lower-case letters"},
