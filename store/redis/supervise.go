@@ -224,11 +224,11 @@ func (s *Server) run(ctx context.Context, first chan<- error) {
 
 // child runs one server to its end, and says when it answers.
 func (s *Server) child(ctx context.Context, started func()) error {
-	_ = os.Remove(s.socket)
 	held, err := lockFile(filepath.Join(s.opt.Dir, "server.lock"))
 	if err != nil {
 		return fmt.Errorf("another server uses %s: %w", s.opt.Dir, err)
 	}
+	_ = os.Remove(s.socket) // which is nobody's now
 	out, in, err := os.Pipe()
 	if err != nil {
 		held.Close()
