@@ -17,7 +17,8 @@ import (
 const chargesEvery = 10 * time.Second
 
 // charges counts the commands that the databases' clients of this node are charged for, by day of UTC. A small file keeps the
-// counts over restarts.
+// counts over restarts. The nodes tell the database's primary theirs each second, and it tells them what the others have: so a
+// daily limit holds for all nodes together, give or take a second's commands. Who can't reach the primary goes on with what it knows.
 type charges struct {
 	path string // "": they aren't kept
 	log  *slog.Logger
@@ -29,10 +30,50 @@ type charges struct {
 }
 
 // charge is one database's count of the day. It implements proxy.Usage.
-type charge struct{ n atomic.Int64 }
+type charge struct {
+	all    *charges
+	n      atomic.Int64
+	others atomic.Int64     // of the other nodes
+	nodes  map[string]int64 // what they told this one, where the primary is; guarded by charges.mu
+}
 
 // Charge implements proxy.Usage.
-func (c *charge) Charge(n int) int64 { return c.n.Add(int64(n)) }
+func (c *charge) Charge(n int) int64 { return c.n.Add(int64(n)) + c.others.Load() }
+
+// Own implements proxy.Usage.
+func (c *charge) Own() (day string, n int64) {
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
+	return c.all.day, c.n.Load()
+}
+
+// Others implements proxy.Usage.
+func (c *charge) Others(day string, n int64) {
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
+	if day == c.all.day {
+		c.others.Store(n)
+	}
+}
+
+// told notes what another node has charged, and returns what all have; negative: the day is another here.
+func (c *charge) told(node, day string, n int64) (all int64) {
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
+	if day != c.all.day {
+		return -1
+	}
+	if c.nodes == nil {
+		c.nodes = make(map[string]int64)
+	}
+	c.nodes[node] = n
+	var others int64
+	for _, n := range c.nodes {
+		others += n
+	}
+	c.others.Store(others)
+	return c.n.Load() + others
+}
 
 type chargesFile struct {
 	Day      string           `json:"day"`
@@ -73,7 +114,7 @@ func (c *charges) of(id string) *charge {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.counts[id] == nil {
-		c.counts[id] = new(charge)
+		c.counts[id] = &charge{all: c}
 	}
 	return c.counts[id]
 }
@@ -114,6 +155,8 @@ func (c *charges) turn(now time.Time) {
 		c.day = day
 		for _, n := range c.counts {
 			n.n.Store(0)
+			n.others.Store(0)
+			n.nodes = nil
 		}
 	}
 }
@@ -145,4 +188,13 @@ func (c *charges) save() error {
 	}
 	c.kept = f.Commands
 	return nil
+}
+
+// charged is for other nodes' gateways: see proxy.LinkOptions.
+func (n *Node) charged(org, name, node, day string, count int64) int64 {
+	db := n.database(org, name)
+	if db == nil {
+		return -1
+	}
+	return n.charges.of(db.conf.ID).told(node, day, count)
 }

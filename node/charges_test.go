@@ -50,6 +50,19 @@ func TestCharges(t *testing.T) {
 		if n := openCharges(path, log).of("a").Charge(1); n != 2 {
 			t.Errorf("after a crash one more makes %d", n)
 		}
+		// The primary's node adds up what the others tell it.
+		if n := c.of("a").told("b", dayOf(time.Now()), 5); n != 6 {
+			t.Errorf("one here and five there make %d", n)
+		}
+		if n := c.of("a").told("c", dayOf(time.Now()), 3) + c.of("a").told("b", dayOf(time.Now()), 6); n != 9+10 {
+			t.Errorf("sums are %d", n)
+		}
+		if n := c.of("a").told("b", "2001-01-01", 6); n >= 0 {
+			t.Errorf("of another day: %d", n)
+		}
+		if n := c.of("a").Charge(1); n != 11 {
+			t.Errorf("the limit is held against %d", n)
+		}
 		stop()
 		if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
 			t.Fatal(err)

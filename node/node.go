@@ -191,7 +191,7 @@ func (n *Node) serveMesh(ctx context.Context) error {
 			n.log.Error("round-trip probes stopped", "err", err)
 		}
 	})
-	n.links = proxy.NewLinkServer(proxy.LinkOptions{Lookup: n.lookup, Replicate: n.replicate, Turns: n.turns, Log: n.log})
+	n.links = proxy.NewLinkServer(proxy.LinkOptions{Lookup: n.lookup, Replicate: n.replicate, Turns: n.turns, Charged: n.charged, Log: n.log})
 	listener, err := n.device.ListenTCP(netip.AddrPortFrom(n.infra, linkPort))
 	if err != nil {
 		return err

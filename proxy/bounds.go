@@ -26,6 +26,10 @@ type Usage interface {
 	// Charge adds n commands and returns how many there were today, as far as this node knows. It is called for each
 	// command and must be cheap.
 	Charge(n int) (today int64)
+	// Own is the day and what this node has charged on it, and Others tells what all other nodes have. The primary's
+	// LinkServer adds them up: see [LinkOptions].Charged.
+	Own() (day string, n int64)
+	Others(day string, n int64)
 }
 
 // limited says whether a command has to be looked at by within.

@@ -30,9 +30,11 @@ func TestRequestLimits(t *testing.T) {
 	}
 }
 
-type counter struct{ n atomic.Int64 }
+type counter struct{ n, others atomic.Int64 }
 
-func (c *counter) Charge(n int) int64 { return c.n.Add(int64(n)) }
+func (c *counter) Charge(n int) int64       { return c.n.Add(int64(n)) + c.others.Load() }
+func (c *counter) Own() (string, int64)     { return "today", c.n.Load() }
+func (c *counter) Others(_ string, n int64) { c.others.Store(n) }
 
 func TestDailyLimit(t *testing.T) {
 	h := newHouse(t, "a")
@@ -45,6 +47,54 @@ func TestDailyLimit(t *testing.T) {
 	c.wants("PONG", "OK", "v", "v", "-ERR max daily request limit exceeded. Limit: 3, Usage: 4.", "PONG", fmt.Sprint(commandCount()))
 	src.change(func(t *Topology) { t.Settings.DailyCommands = 0 })
 	eventually(t, "no limit any more", func() bool { return c.do("GET k") == "v" })
+}
+
+// The primary's node adds up what all nodes have charged.
+func TestDailyLimitOfAllNodes(t *testing.T) {
+	h := newHouse(t, "a", "b", "c")
+	h.topo.Settings.DailyCommands = 10
+	var mu sync.Mutex
+	told := map[string]int64{}
+	ln := listen(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	ls := NewLinkServer(LinkOptions{
+		Lookup: func(string, string) (Store, bool) { return h.stores["a"], true },
+		Charged: func(org, db, node, day string, n int64) (all int64) {
+			mu.Lock()
+			defer mu.Unlock()
+			if org != "o" || db != "d" || day != "today" {
+				return -1
+			}
+			told[node] = n
+			for _, n := range told {
+				all += n
+			}
+			return all
+		}})
+	wg.Go(func() { ls.Serve(ctx, ln) })
+	defer wg.Wait()
+	defer cancel()
+	h.addr["a"] = ln.Addr().String()
+	clients := map[string]*testClient{}
+	for _, node := range []string{"b", "c"} {
+		_, addr := h.gateway(node, h.mesh(node), func(o *Options) { o.Usage = &counter{} })
+		clients[node] = connect(t, addr)
+	}
+	for range 6 {
+		clients["b"].want("GET k", "nil")
+	}
+	for range 4 {
+		clients["c"].want("GET k", "nil")
+	}
+	for node, c := range clients {
+		eventually(t, node+" has heard of the others", func() bool {
+			mu.Lock()
+			known := told["b"]+told["c"] >= 10
+			mu.Unlock()
+			return known && strings.HasPrefix(c.do("GET k"), "-ERR max daily request limit exceeded. Limit: 10, Usage: ")
+		})
+	}
 }
 
 func commandCount() (n int) {

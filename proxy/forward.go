@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"time"
 
@@ -215,13 +216,22 @@ func (g *Gateway) ask(t *Topology, v *view) {
 			r.asking.Store(false)
 			continue
 		}
+		args := []string{"RESPMESH", "STATUS", g.opt.Org + "/" + g.opt.Database}
+		var day string
+		var own int64
+		if g.opt.Usage != nil && m.Node == t.Primary {
+			day, own = g.opt.Usage.Own()
+			args = append(args, g.opt.Node, day, strconv.FormatInt(own, 10))
+		}
 		c := newCall()
 		c.noWait = true
 		c.fn = func(reply []byte, err error) {
-			g.told(r, reply, err)
+			if st := g.told(r, reply, err); day != "" && st.all >= own {
+				g.opt.Usage.Others(day, st.all-own)
+			}
 			r.asking.Store(false)
 		}
-		raw := frame.AppendCommandString(nil, "RESPMESH", "STATUS", g.opt.Org+"/"+g.opt.Database)
+		raw := frame.AppendCommandString(nil, args...)
 		if err := l.send(c, raw); err != nil {
 			r.asking.Store(false)
 			c.free()
@@ -232,10 +242,11 @@ func (g *Gateway) ask(t *Topology, v *view) {
 }
 
 // told takes the reply to STATUS.
-func (g *Gateway) told(r *remote, reply []byte, err error) {
+func (g *Gateway) told(r *remote, reply []byte, err error) status {
 	was := r.usable.Load()
 	st, ok := parseStatus(reply)
 	if err != nil || !ok {
+		st.all = -1
 		r.usable.Store(false)
 	} else {
 		if st.heard >= 0 {
@@ -247,4 +258,5 @@ func (g *Gateway) told(r *remote, reply []byte, err error) {
 	if r.usable.Load() != was {
 		g.nudge()
 	}
+	return st
 }

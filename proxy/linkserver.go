@@ -132,7 +132,7 @@ func (l *served) run() {
 			l.refuse("ERR unknown database '" + name + "'")
 			return
 		case verb == "STATUS":
-			if _, err := l.conn.Write(appendStatus(nil, store)); err != nil {
+			if _, err := l.conn.Write(appendStatus(nil, store, l.charged(c.Args))); err != nil {
 				return
 			}
 		case verb == "REPLICATE":
@@ -154,6 +154,19 @@ func (l *served) run() {
 			return
 		}
 	}
+}
+
+// charged takes what STATUS says beyond the database: node, day and commands charged. The answer is what all nodes have.
+func (l *served) charged(args [][]byte) (all int64) {
+	if len(args) != 6 || l.ls.opt.Charged == nil {
+		return -1
+	}
+	org, db, _ := strings.Cut(string(args[2]), "/")
+	n, ok := frame.ParseInt(args[5])
+	if !ok || n < 0 {
+		return -1
+	}
+	return l.ls.opt.Charged(org, db, string(args[3]), string(args[4]), n)
 }
 
 func parseVerb(args [][]byte) (verb, name string, ok bool) {
@@ -228,7 +241,7 @@ func (l *served) batch() error {
 			// came too late for what it was meant for
 		case req.Spec == nil && command.EqualFold(req.Args[0], "respmesh"):
 			l.execute()
-			l.reply = appendStatus(l.reply, l.store) // STATUS is all that may come here
+			l.reply = appendStatus(l.reply, l.store, l.charged(req.Args)) // STATUS is all that may come here
 		case l.out != nil && l.special(req):
 		default:
 			l.n++

@@ -24,6 +24,7 @@
 //	RESPMESH LINK <org>/<db> <proto> <dbindex> shared|pinned → +OK primary|replica <replid> <offset>
 //	RESPMESH REPLICATE <org>/<db>                            → +OK, then the connection speaks PSYNC
 //	RESPMESH STATUS <org>/<db>                               → *5: role, usable (0 or 1), replid, offset, ms since the primary was heard (-1: never)
+//	RESPMESH STATUS <org>/<db> <node> <day> <n>              → *6: the same, commands that all nodes have charged on that day (node itself n); *5 if the day is another
 //
 // After LINK ordinary commands follow; they may be sent without waiting for its reply, since a refused LINK closes the
 // connection before any of them is executed. A shared link carries commands of many sessions, none of which
@@ -219,7 +220,10 @@ type LinkOptions struct {
 	// Replicate serves a replica on a connection from here on; r holds what was read beyond the first command.
 	Replicate func(ctx context.Context, org, db string, conn net.Conn, r *frame.Reader) error
 	Turns     *Turns // those of the node's gateways
-	Log       *slog.Logger
+	// Charged is told what another node has charged to a database on a day, and returns what all nodes have; negative: the
+	// day is another here. Nil: nothing is counted.
+	Charged func(org, db, node, day string, n int64) (all int64)
+	Log     *slog.Logger
 }
 
 // GatewayStatus is a snapshot for the console.

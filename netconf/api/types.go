@@ -183,7 +183,7 @@ type Database struct {
 	MinReplicas int        `json:"min_replicas" doc:"how many replicas must have a write before it is acknowledged"`
 	MaxSessions int        `json:"max_sessions" doc:"clients of one node at a time; 0: the node's default"`
 	PerSecond   int        `json:"commands_per_second" doc:"of one node; what is more is delayed; 0: no limit"`
-	PerDay      int64      `json:"commands_per_day" doc:"of one node, the plan's; 0: no limit"`
+	PerDay      int64      `json:"commands_per_day" doc:"of all nodes together, the plan's; 0: no limit"`
 	Concurrency int        `json:"concurrency" doc:"sessions of one node at work at the same time; 0: no limit"`
 	IdleTimeout Duration   `json:"idle_timeout" doc:"sessions that say nothing for longer are closed; 0s: never"`
 	MaxValue    int64      `json:"max_value" doc:"bytes of one argument; 0: what a command may have"`
