@@ -65,7 +65,7 @@ func (s *session) handle(w *work, req *command.Request) {
 	}
 	d := route(c, t, e.self != nil, sv, v)
 	w.tally.add(c, d.kind, idOf(req.Spec))
-	if c == classRead && s.last != nil && d.kind == routeStore && !s.behindReads(w, d.node) {
+	if s.last != nil && d.kind == routeStore && (c == classRead || v.localPrimary) && !s.behind(w) {
 		return
 	}
 	switch d.kind {
@@ -109,12 +109,10 @@ func (s *session) handle(w *work, req *command.Request) {
 	}
 }
 
-// behindReads waits for the reads in flight on another node: they may show more than the copy here has, and then
-// the read at hand must know. It costs no time, since the replies keep their order anyway. False: the client is gone.
-func (s *session) behindReads(w *work, node string) bool {
-	if s.last.remote.node == node {
-		return true
-	}
+// behind waits for what is in flight on another node, before the local store executes more. Reads there may show more than the
+// copy here has, and then the read at hand must know; it costs no time, since the replies keep their order anyway. Writes that
+// went there may be parked and come back, once this node leads. False: the client is gone.
+func (s *session) behind(w *work) bool {
 	s.commit(w)
 	return s.settle()
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -57,6 +58,47 @@ func TestWritesWaitForTheNextPrimary(t *testing.T) {
 			if n := h.stores["a"].count("incr"); self == "c" && n > 110 {
 				t.Errorf("the former primary was asked %d times", n)
 			}
+		})
+	}
+}
+
+// What is parked goes before what its session asks for next, also when the session's own node leads by then.
+func TestParkedWritesGoFirst(t *testing.T) {
+	for _, next := range []struct{ send, reply string }{{"SET n 7", "OK"}, {"MULTI|SET n 7|EXEC", "OK|QUEUED|[OK]"}} {
+		t.Run(next.send, func(t *testing.T) {
+			h := newHouse(t, "a", "b")
+			src := newLiveSource(h.topo)
+			g, addr := h.gateway("b", h.mesh("b"), func(o *Options) { o.Source = src })
+			c, other := connect(t, addr), connect(t, addr)
+			c.want("INCR n", "1")
+			b := h.stores["b"]
+			block := make(chan struct{})
+			goOn := sync.OnceFunc(func() { close(block) })
+			defer goOn()
+			b.mu.Lock()
+			b.blockOn, b.block = "incr", block
+			b.mu.Unlock()
+			h.stores["a"].demote()
+			c.send("INCR n")
+			eventually(t, "the write is parked", func() bool {
+				g.parkMu.Lock()
+				defer g.parkMu.Unlock()
+				return g.unparking
+			})
+			switchTo(h.stores["a"], b)
+			src.moveTo("b")
+			eventually(t, "b leads", func() bool { return g.view.Load().localPrimary })
+			other.want("SET m x", "OK")
+			for _, line := range strings.Split(next.send, "|") {
+				c.send(line)
+			}
+			for range 50 { // time for the session to be wrong
+				other.want("GET m", "x")
+			}
+			goOn()
+			c.wants("2")
+			c.wants(strings.Split(next.reply, "|")...)
+			c.want("GET n", "7")
 		})
 	}
 }

@@ -81,6 +81,9 @@ func (s *session) transaction(w *work, req *command.Request, e *entry) bool {
 	}
 	v := s.g.view.Load()
 	if t.here || !t.active() && v.localPrimary {
+		if s.last != nil && !s.behind(w) {
+			return true
+		}
 		s.transactionHere(w, req, e, v)
 		return true
 	}
