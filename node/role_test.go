@@ -138,6 +138,16 @@ func (s *seatOf) follow(p *seatOf) psync.ReplicaState {
 	return s.now().replica().State()
 }
 
+// reaches waits until the copy stands where it should.
+func (s *seatOf) reaches(want standing) {
+	s.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); s.now().standing() != want; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%+v, want %+v", s.now().standing(), want)
+		}
+	}
+}
+
 // do runs commands in one batch, and gives the replies as they are on the wire.
 func (s *seatOf) do(lines ...string) string {
 	c := s.now().NewConn(func([]byte) {})
@@ -171,8 +181,9 @@ func TestStoreChangesSides(t *testing.T) {
 		if s := a.follow(b); s.FullSyncs != 0 || s.PartialSyncs != 1 {
 			t.Errorf("term %d: %+v", term, s)
 		}
-		if got, want := a.now().standing(), b.now().standing(); got != want || got.Term != term {
-			t.Errorf("%+v, want %+v", got, want)
+		a.reaches(b.now().standing()) // the term follows the data
+		if got := a.now().standing(); got.Term != term {
+			t.Errorf("%+v, want term %d", got, term)
 		}
 		if state := b.now().State(); !state.Primary || state.Term != term {
 			t.Errorf("%+v", state)
@@ -313,13 +324,9 @@ func TestCandidateLeftBehind(t *testing.T) {
 		t.Errorf("acknowledged, and nobody who could lead has it: %q", got)
 	}
 	a.lead(2)
-	deadline := time.Now().Add(20 * time.Second)
-	for b.now().standing().Term != 2 {
-		if time.Now().After(deadline) {
-			t.Fatal("the candidate in the stream isn't told the term")
-		}
-		runtime.Gosched()
-	}
+	want := a.now().standing()
+	want.Term = 2
+	b.reaches(want)
 	a.wants("+OK\r\n", "SET k x")
 	if got, want := b.now().standing(), a.now().standing(); got != want {
 		t.Errorf("%+v, the primary is at %+v", got, want)
