@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"respmesh/resp/command"
+	"respmesh/store/psync"
 )
 
 const (
@@ -19,6 +20,9 @@ const (
 	handoverWait = time.Second
 	// straggles is for how long a candidate must be out of the stream before it is left behind: who just reconnects isn't.
 	straggles = 300 * time.Millisecond
+	// silentFor is how long a candidate that is in the stream may confirm nothing: each does so every second. Its host may be
+	// gone, which its connection doesn't tell.
+	silentFor = 2 * time.Second
 	// lookAgain is how soon a candidate is asked again what it has.
 	lookAgain = 50 * time.Millisecond
 )
@@ -91,16 +95,17 @@ func (s *store) changeQuorum(change func(*quorum)) {
 // them. Some may become so after a while, if that isn't 0.
 func (s *store) stragglers() (away []netip.Addr, after time.Duration) {
 	q := s.quorum.Load()
-	if q.replicas == 0 || !s.leads() || s.primary.Have(-1, once(q.passes)) >= q.wanted() {
+	if q.replicas == 0 || !s.leads() {
 		clear(s.away)
 		return nil, 0
 	}
+	here, first := s.inStream()
+	if s.enough(q, here) {
+		clear(s.away)
+		return nil, first
+	}
 	for a := range q.candidates {
-		here := func(addr string) bool {
-			at, ok := hostOf(addr)
-			return ok && at == a
-		}
-		if q.excluded[a] || s.primary.Have(-1, here) > 0 {
+		if q.excluded[a] || here[a] {
 			delete(s.away, a)
 			continue
 		}
@@ -113,10 +118,45 @@ func (s *store) stragglers() (away []netip.Addr, after time.Duration) {
 			away = append(away, a)
 		}
 	}
-	if s.primary.Have(-1, once(nil)) < q.replicas {
+	if len(here) < q.replicas {
 		return nil, straggles
 	}
 	return away, after
+}
+
+// inStream are the hosts that are in the stream and confirm what they get. The first of them to have been silent for too long
+// may be so after a while, if that isn't 0.
+func (s *store) inStream() (here map[netip.Addr]bool, first time.Duration) {
+	here = make(map[netip.Addr]bool)
+	for _, r := range s.primary.Replicas() {
+		at, ok := hostOf(r.Addr)
+		if !ok || r.State != psync.Streaming {
+			continue
+		}
+		left := silentFor
+		if !r.LastAck.IsZero() { // who has just come needs time for what it got
+			left -= time.Since(r.LastAck)
+		}
+		if left <= 0 {
+			continue
+		}
+		here[at] = true
+		if first == 0 || left < first {
+			first = left
+		}
+	}
+	return here, first
+}
+
+// enough tells whether as many candidates are here as writes wait for.
+func (s *store) enough(q *quorum, here map[netip.Addr]bool) bool {
+	n := 0
+	for a := range here {
+		if q.candidates[a] && !q.excluded[a] {
+			n++
+		}
+	}
+	return n >= q.wanted()
 }
 
 // exclude has writes wait for some candidates no more. They can't become the primary: see quorum.

@@ -7,8 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +24,8 @@ type seatOf struct {
 	t    *testing.T
 	o    storeOptions
 	addr string
-	from net.IP // where it dials from; nil: 127.0.0.1
+	from net.IP      // where it dials from; nil: 127.0.0.1
+	mute atomic.Bool // what it says gets lost
 
 	mu    sync.Mutex
 	store *store
@@ -110,7 +113,8 @@ func (s *seatOf) lead(term int64) {
 func (s *seatOf) follow(p *seatOf) psync.ReplicaState {
 	s.t.Helper()
 	err := s.now().follow(s.t.Context(), func(ctx context.Context) (net.Conn, error) {
-		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: s.from}}).DialContext(ctx, "tcp", p.addr)
+		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: s.from}}).DialContext(ctx, "tcp", p.addr)
+		return muted{conn, &s.mute}, err
 	}, p.addr)
 	if err != nil {
 		s.t.Fatal(err)
@@ -331,6 +335,45 @@ func TestCandidateLeftBehind(t *testing.T) {
 	if got, want := b.now().standing(), a.now().standing(); got != want {
 		t.Errorf("%+v, the primary is at %+v", got, want)
 	}
+}
+
+// A candidate whose host is gone holds up writes for as long as its connection stays, unless it is noticed.
+func TestSilentCandidateIsLeftBehind(t *testing.T) {
+	a, b, c := newSeat(t, ""), newSeat(t, ""), newSeat(t, "")
+	second, third := netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3")
+	b.from, c.from = second.AsSlice(), third.AsSlice()
+	a.now().setQuorum(1, map[netip.Addr]bool{second: true})
+	a.lead(1)
+	b.follow(a)
+	c.follow(a)
+	a.wants("+OK\r\n", "SET k v")
+	b.mute.Store(true)
+	deadline := time.Now().Add(replicaTimeout - time.Second)
+	for {
+		away, after := a.now().stragglers()
+		if slices.Equal(away, []netip.Addr{second}) {
+			break
+		}
+		if time.Now().After(deadline) || after == 0 {
+			t.Fatalf("it counts as here: %v, %v", away, after)
+		}
+		<-time.After(after)
+	}
+	a.now().exclude([]netip.Addr{second})
+	a.wants("+OK\r\n", "SET k w")
+}
+
+// muted is a connection by which nothing goes out while its flag is set.
+type muted struct {
+	net.Conn
+	mute *atomic.Bool
+}
+
+func (m muted) Write(p []byte) (int, error) {
+	if m.mute.Load() {
+		return len(p), nil
+	}
+	return m.Conn.Write(p)
 }
 
 // A fenced primary can't know which of the candidates takes over.

@@ -264,7 +264,7 @@ func (s *session) replica(w *work, req *command.Request, c class, t trait, v *vi
 	for _, r := range v.reads {
 		if s.mode == readAny || s.g.current(r.remote, need) {
 			if s.last != nil && s.last.remote.node != r.node {
-				if s.behindReads(w, r.node) { // they may show more than this copy has
+				if s.behind(w) { // they may show more than this copy has
 					s.replica(w, req, c, t, v)
 				}
 				return

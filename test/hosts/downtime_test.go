@@ -112,6 +112,9 @@ func TestFailover(t *testing.T) {
 	}
 	primary, other := mad1, mad2
 	for round := range 3 {
+		if m.leads(t, primary, true) != nil {
+			primary, other = other, primary
+		}
 		load := m.StartLoad(t.Context(), "shop", "cart", password, m.Nodes[0])
 		load.wrote(t, 20)
 		primary.Kill()
