@@ -20,7 +20,8 @@ type dict[T any] struct {
 	tables [2][]bucket[T] // the second is nil unless values are being moved into it
 	moved  int            // buckets of tables[0] before this one are empty while moving
 	used   int
-	chains int // overflow buckets
+	chains int          // overflow buckets
+	walk   *dictWalk[T] // of a snapshot, nil if none; then the tables don't resize
 }
 
 const (
@@ -112,8 +113,19 @@ func (d *dict[T]) locate(key []byte) (head, b *bucket[T], slot int) {
 	return nil, nil, 0
 }
 
+// change is find for a value that is going to be changed in its place.
+func (d *dict[T]) change(key []byte) *T {
+	if d.walk != nil {
+		d.walk.before(hashKey(d.seed, key))
+	}
+	return d.find(key)
+}
+
 // insert adds a value whose key isn't in the dict.
 func (d *dict[T]) insert(v T) {
+	if d.walk != nil {
+		d.walk.before(hashString(d.seed, d.key(v)))
+	}
 	d.step()
 	if !d.moving() && d.used >= len(d.tables[0])*dictGrow {
 		d.resize(len(d.tables[0]) * 2)
@@ -147,6 +159,9 @@ func (d *dict[T]) remove(key []byte) (v T, ok bool) {
 	head, b, i := d.locate(key)
 	if b == nil {
 		return v, false
+	}
+	if d.walk != nil {
+		d.walk.before(hashKey(d.seed, key))
 	}
 	v = b.slots[i]
 	d.fill(head, b, i)
@@ -185,7 +200,7 @@ func (d *dict[T]) shrink() {
 }
 
 func (d *dict[T]) resize(buckets int) {
-	if buckets != len(d.tables[0]) {
+	if buckets != len(d.tables[0]) && d.walk == nil {
 		d.tables[1] = make([]bucket[T], buckets)
 		d.moved = 0
 	}
@@ -193,7 +208,7 @@ func (d *dict[T]) resize(buckets int) {
 
 // step moves a bucket or two, if there is a move in progress. Empty buckets cost little, so many are skipped at once.
 func (d *dict[T]) step() {
-	if !d.moving() {
+	if !d.moving() || d.walk != nil {
 		return
 	}
 	from, to := d.tables[0], d.tables[1]

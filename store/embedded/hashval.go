@@ -140,7 +140,7 @@ func (h *hashValue) set(field, value []byte, seed uint64) (added bool) {
 		h.grow(seed)
 	}
 	v := newHashField(field, value)
-	if f := h.big.find(field); f != nil {
+	if f := h.big.change(field); f != nil {
 		h.big.fields += allocated(len(v)) - allocated(len(*f))
 		*f = v
 		return false

@@ -14,11 +14,22 @@ type listValue struct {
 	bytes  int // capacity of all chunks' buffers
 }
 
-// listChunk holds n entries in buf[lo:].
+// listChunk holds n entries in buf[lo:]. While the buffer is shared, its bytes aren't changed: a snapshot reads them.
 type listChunk struct {
-	buf []byte
-	lo  int32
-	n   int32
+	buf    []byte
+	lo     int32
+	n      int16 // a chunk of listChunkSize has room for no more: an entry takes two bytes at least
+	shared bool
+}
+
+// own gives the chunk a buffer that may be changed, with the same positions.
+func (c *listChunk) own() {
+	if !c.shared {
+		return
+	}
+	buf := growTo(len(c.buf))
+	copy(buf[c.lo:], c.buf[c.lo:])
+	c.buf, c.shared = buf, false
 }
 
 const (
@@ -43,7 +54,7 @@ func (l *listValue) clone() *listValue {
 		c := &n.chunks[i]
 		buf := growTo(c.used())
 		copy(buf, c.buf[c.lo:])
-		c.buf, c.lo = buf, 0
+		c.buf, c.lo, c.shared = buf, 0, false
 		n.bytes += cap(buf)
 	}
 	return n
@@ -67,6 +78,11 @@ func roomFor(need int) int {
 // pushBack appends to the chunk and returns by how much its capacity changed.
 func (c *listChunk) pushBack(entry []byte) int {
 	old, used := cap(c.buf), c.used()
+	before := old
+	if c.shared {
+		c.own()
+		old = cap(c.buf)
+	}
 	if len(c.buf)+len(entry) > old {
 		if need := used + len(entry); need <= old && used <= old/2 {
 			copy(c.buf, c.buf[c.lo:])
@@ -80,11 +96,16 @@ func (c *listChunk) pushBack(entry []byte) int {
 	}
 	c.buf = append(c.buf, entry...)
 	c.n++
-	return cap(c.buf) - old
+	return cap(c.buf) - before
 }
 
 func (c *listChunk) pushFront(entry []byte) int {
 	old, used := cap(c.buf), c.used()
+	before := old
+	if c.shared {
+		c.own()
+		old = cap(c.buf)
+	}
 	if int(c.lo) < len(entry) {
 		need := used + len(entry)
 		buf := c.buf[:old]
@@ -98,13 +119,15 @@ func (c *listChunk) pushFront(entry []byte) int {
 	c.lo -= int32(len(entry))
 	copy(c.buf[c.lo:], entry)
 	c.n++
-	return cap(c.buf) - old
+	return cap(c.buf) - before
 }
 
 // splice replaces the bytes [from,to) by an entry or none; dn is the change of the count.
 func (c *listChunk) splice(from, to int, entry []byte, dn int) int {
+	before := cap(c.buf)
+	c.own()
 	old := cap(c.buf)
-	c.n += int32(dn)
+	c.n += int16(dn)
 	d := len(entry) - (to - from)
 	size := len(c.buf) + d
 	switch {
@@ -125,7 +148,7 @@ func (c *listChunk) splice(from, to int, entry []byte, dn int) int {
 		c.buf = c.buf[:size]
 	}
 	copy(c.buf[from:], entry)
-	return cap(c.buf) - old
+	return cap(c.buf) - before
 }
 
 func (l *listValue) pushBack(v []byte) {
@@ -222,7 +245,7 @@ func (l *listValue) shrink(i int) {
 		l.bytes -= cap(c.buf)
 		buf := growTo(roomFor(c.used()))[:c.used()]
 		copy(buf, c.buf[c.lo:])
-		c.buf, c.lo = buf, 0
+		c.buf, c.lo, c.shared = buf, 0, false
 		l.bytes += cap(c.buf)
 	}
 }
@@ -306,7 +329,7 @@ func (l *listValue) insert(index int, v []byte) {
 // split cuts chunk i in two before pos and returns the index of the second.
 func (l *listValue) split(i, pos int) int {
 	c := &l.chunks[i]
-	var n int32
+	var n int16
 	for p := int(c.lo); p < pos; p = lpSkip(c.buf, p) {
 		n++
 	}
@@ -346,7 +369,7 @@ func (l *listValue) removeRange(index, n int) {
 			n--
 			gone++
 		}
-		c.splice(pos, end, nil, -gone)
+		l.bytes += c.splice(pos, end, nil, -gone)
 		if n > 0 {
 			i++
 			pos = int(l.chunks[i].lo)
@@ -366,7 +389,7 @@ func (l *listValue) removeEqual(v []byte, limit int, reverse bool) (removed int)
 			for pos := len(c.buf); pos > int(c.lo) && (limit == 0 || removed < limit); {
 				start := lpPrev(c.buf, pos)
 				if e, _ := lpDecode(c.buf, start); e.is(&k) {
-					c.splice(start, pos, nil, -1)
+					l.bytes += c.splice(start, pos, nil, -1)
 					removed++
 					if start < int(c.lo) { // it was the first: the chunk begins later now
 						break
@@ -384,7 +407,7 @@ func (l *listValue) removeEqual(v []byte, limit int, reverse bool) (removed int)
 					pos = next
 					continue
 				}
-				c.splice(pos, next, nil, -1)
+				l.bytes += c.splice(pos, next, nil, -1)
 				removed++
 				pos = max(pos, int(c.lo))
 			}

@@ -21,6 +21,9 @@ type snapshot struct {
 	w    *rdb.Writer
 	db   int // selected in w
 
+	parts  []*part  // of big keys, written one after the other
+	asides []*aside // small keys that wait for the part under way to end
+
 	// where the walk is
 	walk, table, bucket int
 }
@@ -95,6 +98,9 @@ func (e *Engine) endSnapshot(s *snapshot) {
 		ks.snap = nil
 		ks.keys.paused--
 	}
+	for _, p := range s.parts {
+		p.finish()
+	}
 }
 
 // snapshotSlice goes on with the walk, takes what has been written into buf, and tells whether there is more.
@@ -102,12 +108,12 @@ func (e *Engine) snapshotSlice(s *snapshot, buf *bytes.Buffer) (more bool, err e
 	e.lock()
 	defer e.unlock()
 	for start, n := time.Now(), 0; ; n++ {
-		if s.walk == len(s.dbs) {
+		if s.walk == len(s.dbs) && len(s.parts) == 0 && len(s.asides) == 0 {
 			err := s.w.Close() // also the first of all errors before
 			*buf, s.out = s.out, *buf
 			return false, err
 		}
-		if s.out.Len() > snapshotSlice || n%64 == 63 && time.Since(start) > snapshotSliceTime {
+		if s.out.Len() > snapshotSlice || n%16 == 15 && time.Since(start) > snapshotSliceTime {
 			*buf, s.out = s.out, *buf
 			return true, nil
 		}
@@ -115,8 +121,16 @@ func (e *Engine) snapshotSlice(s *snapshot, buf *bytes.Buffer) (more bool, err e
 	}
 }
 
-// step writes the keys of one bucket.
+// step writes the keys of one bucket, or some of what came in between.
 func (s *snapshot) step() {
+	switch {
+	case len(s.asides) > 0 && !s.inPart():
+		s.asidesStep()
+		return
+	case len(s.parts) > 0:
+		s.partStep()
+		return
+	}
 	ks := s.dbs[s.walk]
 	table := ks.keys.table[s.table]
 	if s.bucket == len(table) {
@@ -142,13 +156,29 @@ func (ks *keyspace) barrier(ent *entry[object]) {
 	}
 }
 
-func (s *snapshot) write(ks *keyspace, ent *entry[object]) {
+// inPart tells whether a part of a key has been written, so that no other key can be now.
+func (s *snapshot) inPart() bool { return len(s.parts) > 0 && s.parts[0].begun }
+
+func (s *snapshot) selectDB(ks *keyspace) {
 	if s.db != ks.snapDB {
 		s.db = ks.snapDB
-		s.w.SelectDB(s.db, ks.len(), ks.expires())
+		_ = s.w.SelectDB(s.db, ks.len(), ks.expires())
 	}
+}
+
+// write writes a key, or sees to it that it will be written as it is now.
+func (s *snapshot) write(ks *keyspace, ent *entry[object]) {
 	o := &ent.val
 	o.mark = s.mark
+	if p := newPart(ks, ent); p != nil {
+		s.parts = append(s.parts, p)
+		return
+	}
+	if s.inPart() {
+		s.setAside(ks, ent)
+		return
+	}
+	s.selectDB(ks)
 	s.value(bytesOf(ent.key), ks.expireAt(o), o)
 }
 

@@ -205,7 +205,7 @@ func (s *streamValue) clone() *streamValue {
 	c.chunks = make([]streamChunk, len(s.chunks))
 	c.bytes = 0
 	for i, ch := range s.chunks {
-		c.chunks[i] = streamChunk{ch.master, slices.Clone(ch.pack)}
+		c.chunks[i] = streamChunk{master: ch.master, pack: slices.Clone(ch.pack)}
 		c.bytes += cap(c.chunks[i].pack)
 	}
 	c.groups = nil

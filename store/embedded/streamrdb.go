@@ -35,7 +35,7 @@ func streamFromRDB(in *rdb.Stream) *streamValue {
 	s := newStream()
 	s.length, s.last = in.Length, streamIDOf(in.Last)
 	for _, n := range in.Nodes {
-		s.chunks = append(s.chunks, streamChunk{streamIDOf(n.Master), n.Pack})
+		s.chunks = append(s.chunks, streamChunk{master: streamIDOf(n.Master), pack: n.Pack})
 		s.bytes += cap(n.Pack)
 	}
 	s.first, s.maxDeleted, s.added = streamIDOf(in.First), streamIDOf(in.MaxDeleted), in.Added

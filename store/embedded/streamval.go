@@ -36,6 +36,14 @@ type streamValue struct {
 type streamChunk struct {
 	master streamID
 	pack   listpack
+	shared bool // a snapshot reads the pack: its bytes aren't changed
+}
+
+// own gives the chunk a pack that may be changed.
+func (c *streamChunk) own() {
+	if c.shared {
+		c.pack, c.shared = slices.Clone(c.pack), false
+	}
 }
 
 const (
@@ -170,6 +178,7 @@ func (l listpack) setInt(at int, n int64) listpack {
 
 // remark changes an entry's flags and the counts of the head.
 func (c *streamChunk) remark(e *streamEntry, h *chunkHead) {
+	c.own()
 	deletedAt := lpSkip(c.pack, lpHeader)
 	h.entries--
 	h.deleted++
@@ -285,6 +294,7 @@ func (s *streamValue) add(id streamID, pairs [][]byte) {
 		c = s.newChunk(id, pairs)
 	} else {
 		s.bytes -= cap(c.pack)
+		c.own()
 		c.pack = c.pack.setInt(lpHeader, h.entries+1)
 		if !c.sameFields(&h, pairs) {
 			flags = 0
@@ -330,7 +340,7 @@ func (s *streamValue) newChunk(id streamID, pairs [][]byte) *streamChunk {
 	}
 	head = lpAppendInt(head, 0)
 	pack = pack.splice(lpHeader, lpHeader, head, len(pairs)/2+4)
-	s.chunks = append(s.chunks, streamChunk{id, pack})
+	s.chunks = append(s.chunks, streamChunk{master: id, pack: pack})
 	return &s.chunks[len(s.chunks)-1]
 }
 

@@ -135,6 +135,7 @@ func (z *zset) set(member []byte, score float64, seed uint64) (added bool) {
 	}
 	if n := z.big.nodes.find(member); n != nil {
 		if (*n).score != score {
+			z.big.nodes.change(member)
 			z.big.list.rescore(*n, score)
 		}
 		return false

@@ -57,12 +57,35 @@ type StreamConsumer struct {
 
 // WriteStream writes a key that holds a stream, as Redis 7.0 does.
 func (w *Writer) WriteStream(key []byte, expireAt int64, s *Stream) error {
-	w.key(typeStream2, key, expireAt)
-	w.length(uint64(len(s.Nodes)))
+	_ = w.BeginStream(key, expireAt, len(s.Nodes)) // errors stick
 	for _, n := range s.Nodes {
+		_ = w.Node(n)
+	}
+	return w.EndStream(s)
+}
+
+// BeginStream starts a key that holds a stream of n nodes, to be given by Node, and by EndStream what comes after them.
+func (w *Writer) BeginStream(key []byte, expireAt int64, n int) error {
+	w.key(typeStream2, key, expireAt)
+	w.length(uint64(n))
+	w.open, w.left = typeStream2, int64(n)+1
+	return w.err
+}
+
+// Node writes the next node of a stream.
+func (w *Writer) Node(n StreamNode) error {
+	if w.elem(w.open == typeStream2 && w.left > 1) {
 		w.length(16)
 		w.rawID(n.Master)
 		w.string(n.Pack)
+	}
+	return w.err
+}
+
+// EndStream writes all of a stream but its nodes.
+func (w *Writer) EndStream(s *Stream) error {
+	if !w.elem(w.open == typeStream2 && w.left == 1) {
+		return w.err
 	}
 	w.length(s.Length)
 	w.id(s.Last)
