@@ -104,10 +104,14 @@ func (n *Node) startDatabase(ctx context.Context, t *netconf.Topology, conf netc
 			err = errors.Join(err, db.close())
 		}
 	}()
+	var tracer proxy.Tracer
+	if n.tracer != nil {
+		tracer = n.tracer
+	}
 	if db.gateway, err = proxy.New(proxy.Options{
 		Org: conf.Org, Database: conf.Name, Node: n.opts.Name, Region: n.opts.Region,
 		Mesh: (*nodeMesh)(n), Source: db.source,
-		Log: n.log, Metrics: n.opts.Metrics, Usage: n.charges.of(conf.ID), Peer: db.peerOf, Turns: n.turns,
+		Log: n.log, Metrics: n.opts.Metrics, Usage: n.charges.of(conf.ID), Peer: db.peerOf, Turns: n.turns, Tracer: tracer,
 	}); err != nil {
 		return nil, err
 	}

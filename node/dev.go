@@ -166,7 +166,7 @@ func (d *Dev) openNodes() error {
 			Listen:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0),
 			Endpoint: func(other string) netip.AddrPort { return d.endpoints[[2]string{name, other}] },
 			Local:    func(netconf.Database) []net.Listener { return d.takeListeners(i) },
-			Data:     d.kept(dir), Fsync: d.fsync, Version: d.opts.Version, Metrics: metrics, Log: d.opts.Log,
+			Data:     d.kept(dir), Fsync: d.fsync, Version: d.opts.Version, Metrics: metrics, Trace: d.opts.Trace, Log: d.opts.Log,
 		})
 		if err != nil {
 			return err

@@ -26,6 +26,7 @@ type DevOptions struct {
 	AppendFsync string         // "always", "everysec" (also if empty) or "no": when what is kept in Data is brought to the disk
 	TUN         bool
 	Password    string
+	Trace       TraceOptions
 	Version     string
 	Log         *slog.Logger
 }
@@ -34,6 +35,9 @@ type DevOptions struct {
 func (o *DevOptions) check() error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := o.Trace.check(); err != nil {
+		return err
 	}
 	if len(o.Regions) == 0 {
 		return Usagef("--regions is empty; give at least one region")

@@ -63,6 +63,7 @@ type Options struct {
 	Upstreams []netip.AddrPort
 	Version   string
 	Metrics   *proxy.Metrics
+	Trace     TraceOptions
 	// LimitMemory is told how much memory the process may need in all; nil: nobody is.
 	LimitMemory func(bytes int64)
 	Log         *slog.Logger
@@ -92,6 +93,7 @@ type Node struct {
 	links     *proxy.LinkServer
 	dns       *dns.Server
 	charges   *charges
+	tracer    *tracer // nil: there are no traces
 	turns     *proxy.Turns
 	carrier   *mesh.Carrier
 	api       *http.Server // at the orgs' resolvers
@@ -152,6 +154,10 @@ func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) 
 	n.source, n.infra, n.others = source, self.Addr, newCandidates(n)
 	n.charges = openCharges(n.opts.Usage, n.log)
 	n.turns = proxy.NewTurns()
+	var err error
+	if n.tracer, err = openTracer(ctx, n.opts.Trace, &n.opts); err != nil {
+		return fmt.Errorf("node %s: %w", n.opts.Name, err)
+	}
 	if session != nil {
 		n.session, n.leases = session, sessionLeases{session, source}
 	}
@@ -484,6 +490,9 @@ func (n *Node) Close() error {
 	}
 	err = errors.Join(err, n.device.Close())
 	n.wg.Wait()
+	if n.tracer != nil {
+		err = errors.Join(err, n.tracer.close())
+	}
 	return err
 }
 

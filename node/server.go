@@ -155,7 +155,7 @@ func (s *Server) openNode() error {
 	s.node, err = New(Options{
 		Name: s.opts.Name, Region: s.opts.Region, Key: key, Listen: s.opts.WireGuard, Tunnel: mesh.Tunnel(s.opts.Tunnel),
 		Data: s.path(databasesDir), Fsync: fsync, Version: s.opts.Version, Metrics: metrics, LimitMemory: limitMemory,
-		Usage: s.path(chargesName), Heard: s.path(heardName), Upstreams: s.opts.upstreams, Log: s.opts.Log,
+		Usage: s.path(chargesName), Heard: s.path(heardName), Upstreams: s.opts.upstreams, Trace: s.opts.Trace, Log: s.opts.Log,
 	})
 	return err
 }

@@ -37,6 +37,7 @@ type ServerOptions struct {
 	Etcd         EtcdOptions
 	AppendFsync  string
 	DNSUpstreams []string // resolvers that are asked about names outside internal, as address or address:port
+	Trace        TraceOptions
 	upstreams    []netip.AddrPort
 	// certificateLife is that of nodes' certificates that this node signs; 0: as usual.
 	certificateLife time.Duration
@@ -103,6 +104,9 @@ func (o *ServerOptions) check(known *identity) error {
 	case "", "auto", "tun", "userspace":
 	default:
 		return Usagef("--tunnel: %q is neither auto, tun nor userspace", o.Tunnel)
+	}
+	if err := o.Trace.check(); err != nil {
+		return err
 	}
 	return o.checkEndpoint()
 }

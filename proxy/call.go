@@ -15,6 +15,7 @@ type call struct {
 	read    bool // a plain read: may be tried once more elsewhere
 	retried bool
 	fresh   bool      // a read that no other copy than the primary may serve
+	traced  bool      // the tracer is told of it
 	mute    bool      // CLIENT REPLY OFF: nobody wants the answer
 	queued  bool      // within MULTI: nothing is executed before EXEC
 	lead    int       // replies that come before its own: those of a batch's MULTI and queued commands

@@ -80,6 +80,7 @@ func (s *session) execute(w *work) {
 // client is gone.
 func (s *session) runBatch(w *work, n int) bool {
 	within, ok := s.sc.(BoundedConn)
+	traced := s.g.sampled()
 	for done := 0; done < n; {
 		from, first, began := len(w.out), done, time.Now()
 		if ok {
@@ -89,6 +90,9 @@ func (s *session) runBatch(w *work, n int) bool {
 		}
 		if fenced := s.led && !s.rerouting && !s.tx.here && !s.scOf.State().Primary; fenced || !ok {
 			w.out = s.sc.Do(s.ctx, w.out, w.reqs[done:n])
+			if traced {
+				s.traceBatch(w.reqs[first:n], began, w.out[from:])
+			}
 			if took := time.Since(began); took > s.g.opt.SlowerThan {
 				s.slowBatch(w.reqs[first:n], took)
 			}
@@ -100,6 +104,9 @@ func (s *session) runBatch(w *work, n int) bool {
 		}
 		if took := time.Since(began); took > s.g.opt.SlowerThan {
 			s.slowBatch(w.reqs[first:done], took)
+		}
+		if traced {
+			s.traceBatch(w.reqs[first:done], began, w.out[from:])
 		}
 		if done > first && len(w.out)-from >= s.g.opt.BigValue { // by the last, or it would have stopped before
 			s.g.bigValue(w.reqs[done-1].Args, w.reqs[done-1].Spec, len(w.out)-from, "out")

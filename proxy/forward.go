@@ -195,6 +195,9 @@ func (g *Gateway) answerFailed(c *call, r *remote, err error) {
 		g.meters.unknown.Inc()
 		text = unknownText(nil, r.region)
 	}
+	if c.traced {
+		g.traceCall(c, r, time.Now(), text)
+	}
 	out := c.out
 	out.complete(c, text)
 	out.flush()

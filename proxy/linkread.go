@@ -182,6 +182,9 @@ func (l *link) answer(c *call, raw []byte) {
 				l.g.slowCall(c, l.now, took)
 			}
 		}
+		if c.traced {
+			l.g.traceCall(c, l.remote, l.now, raw)
+		}
 		if len(raw) >= l.g.opt.BigValue {
 			l.g.bigValue(nil, nil, len(raw), "out")
 		}

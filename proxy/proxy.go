@@ -167,6 +167,7 @@ type Options struct {
 	Peer func(conn net.Conn) (name string, allowed bool)
 
 	Turns         *Turns // shares the processors among the databases of the node; nil: nobody does
+	Tracer        Tracer // nil: nobody is told
 	Usage         Usage  // counts the charged commands; nil: nobody
 	SessionWindow int    // forwarded commands in flight per session; default 4096
 }

@@ -104,6 +104,7 @@ func (s *session) newCall(w *work, req *command.Request, c class, t trait, d dec
 	}
 	k.retried = k.fresh // there is nowhere else
 	k.cmd = idOf(req.Spec)
+	k.traced = s.g.sampled()
 	if !k.read {
 		k.head = append(k.head[:0], req.Raw[:min(len(req.Raw), slowRaw)]...)
 	}

@@ -70,6 +70,8 @@ also keeps it on disk, in an append-only file, and loads it at the next start.`,
 	f.StringSliceVar(&opts.Listen, "listen", []string{"::1", "127.0.0.1"}, "addresses to listen on")
 	f.BoolVar(&opts.TUN, "tun", false, "join the private network from this host through a TUN device (needs root)")
 	f.StringVar(&opts.Password, "password", "", "password that clients must give; $RESPMESH_PASSWORD keeps it out of the process list (default: none)")
+	f.StringVar(&opts.Trace.Endpoint, "trace-endpoint", "", "URL of an OpenTelemetry collector (OTLP over HTTP) that gets traces of commands, such as http://localhost:4318 (default: none)")
+	f.Float64Var(&opts.Trace.Ratio, "trace-ratio", 0.01, "with --trace-endpoint: share of the commands that are traced, 0 to 1")
 	f.BoolVar(&asJSON, "json", false, "once ready, print one line of JSON instead of the table")
 	f.StringVar(&logLevel, "log-level", "warn", "debug, info, warn or error; logs go to standard error")
 	return cmd

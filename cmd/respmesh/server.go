@@ -110,6 +110,8 @@ is what its data directory says, and --data is enough.`,
 	f.StringVar(&opts.Etcd.Key, "etcd-key", "", "with --etcd: file with its key")
 	f.StringVar(&opts.AppendFsync, "appendfsync", "everysec", "when a write is brought to the disk: always (before it is answered), everysec or no")
 	f.StringSliceVar(&opts.DNSUpstreams, "dns-upstream", nil, "resolvers that the orgs' resolvers ask about other names, such as 9.9.9.9 (default: none, such names are refused)")
+	f.StringVar(&opts.Trace.Endpoint, "trace-endpoint", "", "URL of an OpenTelemetry collector (OTLP over HTTP) that gets traces of commands, such as http://localhost:4318 (default: none)")
+	f.Float64Var(&opts.Trace.Ratio, "trace-ratio", 0.01, "with --trace-endpoint: share of the commands that are traced, 0 to 1")
 	f.BoolVar(&asJSON, "json", false, "once ready, print one line of JSON")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error; logs go to standard error")
 	return cmd
