@@ -7,7 +7,7 @@ ARGS     ?=
 PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help run build install release man test lab lab-shell check bench fuzz generate clean
+.PHONY: help run build install release man test soak lab lab-shell check bench fuzz generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ man: build ## write the man pages to bin/man
 test: ## install what the tests need, then vet and run all of them with the race detector
 	scripts/install-test-deps
 	scripts/test
+
+soak: ## kill the primary 100 times under load, then add a region with 1 GiB of data three times: about 20 minutes (ARGS="-run TestKills")
+	scripts/soak $(ARGS)
 
 lab: ## test on hosts: network namespaces with a WAN between them (root; ARGS="-run Names")
 	scripts/install-test-deps

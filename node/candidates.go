@@ -17,6 +17,7 @@ import (
 // packet filter keeps to nodes. That works without the control plane.
 //
 //	GET  /databases/{id}/standing   how far the copy is
+//	GET  /databases/{id}/position   how far what clients and replicas use here is: a server's, where that has the data
 //	POST /databases/{id}/hold?term= the promise not to take over the lead, for who has data of that term
 
 // electionPort is where candidates answer each other.
@@ -40,6 +41,11 @@ func (c *candidates) close() { c.client.CloseIdleConnections() }
 func (c *candidates) standing(ctx context.Context, node, db string) (st standing, err error) {
 	err = c.ask(ctx, http.MethodGet, node, "/databases/"+db+"/standing", &st)
 	return st, err
+}
+
+func (c *candidates) position(ctx context.Context, node, db string) (at standing, err error) {
+	err = c.ask(ctx, http.MethodGet, node, "/databases/"+db+"/position", &at)
+	return at, err
 }
 
 func (c *candidates) hold(ctx context.Context, node, db string, term int64) (d time.Duration, err error) {
@@ -88,6 +94,15 @@ func (n *Node) serveCandidates(ctx context.Context) error {
 			return
 		}
 		answer(w, db.elected().copy.standing())
+	}))
+	mux.HandleFunc("GET /databases/{id}/position", n.forDatabase(func(w http.ResponseWriter, _ *http.Request, db *database) {
+		var at standing
+		if h := db.held.Load(); h != nil {
+			if s := h.serving(); s != nil {
+				at.Replid, at.Offset = s.Position()
+			}
+		}
+		answer(w, at)
 	}))
 	mux.HandleFunc("POST /databases/{id}/hold", n.forDatabase(func(w http.ResponseWriter, r *http.Request, db *database) {
 		term, err := strconv.ParseInt(r.FormValue("term"), 10, 64)

@@ -225,7 +225,8 @@ func (h *heldCopy) follow(ctx context.Context, node string, term int64) error {
 	if err != nil {
 		return h.note(err)
 	}
-	err = s.follow(ctx, func(ctx context.Context) (net.Conn, error) { return h.db.dialStream(ctx, node) }, addr.String())
+	ask := func(ctx context.Context) (standing, error) { return h.db.node.others.position(ctx, node, h.db.conf.ID) }
+	err = s.follow(ctx, func(ctx context.Context) (net.Conn, error) { return h.db.dialStream(ctx, node) }, ask, addr.String())
 	if err == nil && conf.Engine.Embedded() && s.online() && s.standing().Term < term {
 		s.kick() // it is told the term when it connects
 	}

@@ -72,7 +72,7 @@ func TestCopyProcess(t *testing.T) {
 		case "follow":
 			err := s.follow(context.Background(), func(ctx context.Context) (net.Conn, error) {
 				return (&net.Dialer{}).DialContext(ctx, "tcp", words[1])
-			}, words[1])
+			}, nil, words[1])
 			for !s.online() {
 				<-s.replica().Changed()
 			}

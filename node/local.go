@@ -108,7 +108,9 @@ func (db *database) status(ctx context.Context) api.NodeDatabaseStatus {
 	s.Role = api.RoleReplica
 	s.LagMS = -1
 	if r, ok := store.following(); ok {
-		db.replicaStatus(&s, r)
+		if db.replicaStatus(&s, r); s.State == api.StateReady && !state.Usable {
+			s.State = api.StateSyncing
+		}
 	} else {
 		s.State, s.Error = api.StateWaiting, state.Reason
 	}

@@ -341,7 +341,7 @@ func (f followerSide) Follow(func(context.Context) (net.Conn, error)) error {
 		near, far := net.Pipe()
 		f.h.wg.Go(func() { _ = f.o.replicate(f.h.ctx, far, frame.NewReader(far)) })
 		return near, nil
-	}, f.o.server.Addr())
+	}, nil, f.o.server.Addr())
 }
 
 // Wait implements redis.Follower.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"respmesh/store/psync"
@@ -22,6 +23,7 @@ type role struct {
 	primaryAddr string         // on the mesh, of whom it follows
 	heardBefore time.Time      // when it last heard a primary, or was it, in the role before
 	stop        func()         // ends the following, and waits for it
+	current     *atomic.Uint64 // of replica's full resynchronisations, the latest after which it had what came meanwhile; nil: it isn't known
 }
 
 // replica is the store's replica side; nil if it doesn't follow.
@@ -126,8 +128,8 @@ func (s *store) demoteFenced() {
 }
 
 // follow makes the store a replica of a node. The data that only it has are counted, logged and given up. It doesn't wait for
-// the primary.
-func (s *store) follow(ctx context.Context, dial dialFunc, primaryAddr string) error {
+// the primary. ask is how far that is; nil: it can't be asked.
+func (s *store) follow(ctx context.Context, dial dialFunc, ask func(context.Context) (standing, error), primaryAddr string) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	if err := context.Cause(s.ctx); err != nil {
@@ -149,13 +151,17 @@ func (s *store) follow(ctx context.Context, dial dialFunc, primaryAddr string) e
 	replica := psync.NewReplica(opts)
 	ctx, cancel := context.WithCancel(s.ctx)
 	ended := make(chan struct{})
-	s.role.Store(&role{replica: replica, primaryAddr: primaryAddr, heardBefore: s.heard(old), stop: func() {
+	is := &role{replica: replica, primaryAddr: primaryAddr, heardBefore: s.heard(old), stop: func() {
 		cancel()
 		<-ended
-	}})
+	}}
+	if ask != nil {
+		is.current = new(atomic.Uint64)
+	}
+	s.role.Store(is)
 	s.wg.Go(func() {
 		defer close(ended)
-		s.awaitFirstSync(ctx, replica)
+		s.attend(ctx, is, ask)
 	})
 	return nil
 }
@@ -180,27 +186,64 @@ func (s *store) heard(r *role) time.Time {
 	return r.heardBefore
 }
 
-// awaitFirstSync runs the replica until ctx ends, and notes when it has had all data for the first time.
-func (s *store) awaitFirstSync(ctx context.Context, replica *psync.Replica) {
+// attend runs the replica until ctx ends, and notes when it has all of the primary's data.
+func (s *store) attend(ctx context.Context, is *role, ask func(context.Context) (standing, error)) {
 	run := make(chan struct{})
 	s.wg.Go(func() {
 		defer close(run)
-		if err := replica.Run(ctx); err != nil && ctx.Err() == nil {
+		if err := is.replica.Run(ctx); err != nil && ctx.Err() == nil {
 			s.opts.log.Error("replica stopped; it is out of routing until it can follow again", "err", err)
 		}
 	})
 	for {
-		changed := replica.Changed()
-		if replica.State().Phase == psync.Online {
+		changed := is.replica.Changed()
+		if now := is.replica.State(); now.Phase == psync.Online {
+			if is.current != nil && now.FullSyncs != is.current.Load() {
+				s.catchUp(ctx, ask)
+				is.current.Store(now.FullSyncs)
+			}
 			s.synced.Store(true)
-			break
 		}
 		select {
 		case <-changed:
-			continue
 		case <-run:
+			return
 		}
-		break
 	}
-	<-run
+}
+
+const (
+	// almost is how little time the way to the primary's position may have taken for a copy to be current.
+	almost = 200 * time.Millisecond
+	// unanswered is how long a primary is asked for its position in vain before the copy is taken as it is.
+	unanswered = 2 * time.Second
+	// running is how often a copy runs after a primary that writes faster than it can follow.
+	running = 20
+)
+
+// catchUp waits, after a full resynchronisation, until the copy has what its primary has: while the snapshot was on its way as much may have
+// been written.
+func (s *store) catchUp(ctx context.Context, ask func(context.Context) (standing, error)) {
+	giveUp := time.Now().Add(unanswered)
+	for range running {
+		began := time.Now()
+		asking, cancel := context.WithTimeout(ctx, unanswered)
+		its, err := ask(asking)
+		cancel()
+		if err == nil && its.Replid != "" {
+			if err = s.log.Wait(ctx, its.Replid, its.Offset); err == nil {
+				if giveUp = time.Now().Add(unanswered); time.Since(began) < almost {
+					return
+				}
+				continue
+			}
+		}
+		if ctx.Err() != nil || time.Now().After(giveUp) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(lookAgain):
+		}
+	}
 }

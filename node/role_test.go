@@ -115,7 +115,7 @@ func (s *seatOf) follow(p *seatOf) psync.ReplicaState {
 	err := s.now().follow(s.t.Context(), func(ctx context.Context) (net.Conn, error) {
 		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: s.from}}).DialContext(ctx, "tcp", p.addr)
 		return muted{conn, &s.mute}, err
-	}, p.addr)
+	}, nil, p.addr)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -194,6 +194,49 @@ func TestStoreChangesSides(t *testing.T) {
 		}
 		a, b = b, a
 	}
+}
+
+// A copy of what its primary had when the copying began isn't used before it has what was written since.
+func TestNewCopyIsUsedOnceItIsCurrent(t *testing.T) {
+	a, b := newSeat(t, t.TempDir()), newSeat(t, t.TempDir())
+	a.lead(1)
+	a.wants("+OK\r\n", "SET k 1")
+	replid, offset := a.now().Position()
+	asked := make(chan standing)
+	ask := func(ctx context.Context) (standing, error) {
+		select {
+		case st := <-asked:
+			return st, nil
+		case <-ctx.Done():
+			return standing{}, ctx.Err()
+		}
+	}
+	err := b.now().follow(t.Context(), func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", a.addr)
+	}, ask, a.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked <- standing{Replid: replid, Offset: offset + 1}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := b.now().Wait(ctx, replid, offset); err != nil {
+		t.Fatal(err)
+	}
+	if st := b.now().State(); !b.now().online() || st.Usable || !strings.Contains(st.Reason, "was written while") {
+		t.Errorf("it lacks a write: %+v", st)
+	}
+	a.wants("+OK\r\n", "SET k 2")
+	_, offset = a.now().Position()
+	for !b.now().State().Usable {
+		select {
+		case asked <- standing{Replid: replid, Offset: offset}: // if it took long it asks again
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("it has everything: %+v", b.now().State())
+		}
+	}
+	b.wants("$1\r\n2\r\n", "GET k")
 }
 
 // Who comes back from a crash goes on where its disk is: nothing is copied anew.

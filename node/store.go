@@ -182,6 +182,8 @@ func (s *store) State() proxy.StoreState {
 		state.Reason = fmt.Sprintf("replica is broken: %v", is.Err)
 	case is.Phase == psync.Syncing:
 		state.Reason = "replica is copying the data"
+	case r.current != nil && is.FullSyncs != r.current.Load():
+		state.Reason = "replica is taking what was written while it copied the data"
 	case s.synced.Load():
 		state.Usable = true
 	case s.loaded && s.log.Synced() && time.Since(s.opened) > aloneAfter:

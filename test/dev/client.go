@@ -45,8 +45,40 @@ func (c *Client) Do(args ...string) (string, error) { return c.DoWithin(doWithin
 
 // DoWithin is Do with another time limit.
 func (c *Client) DoWithin(limit time.Duration, args ...string) (string, error) {
-	if err := c.Conn.SetDeadline(time.Now().Add(limit)); err != nil {
+	v, err := c.ask(limit, args)
+	switch {
+	case err != nil:
 		return "", err
+	case v.IsNull():
+		return "(nil)", nil
+	}
+	return v.String(), nil
+}
+
+// Values sends a command whose reply is an array, and gives what is in it, also in arrays in it. Null is "".
+func (c *Client) Values(args ...string) ([]string, error) {
+	v, err := c.ask(doWithin, args)
+	var all []string
+	var add func(v resp.Value)
+	add = func(v resp.Value) {
+		switch {
+		case v.Type() == resp.Array:
+			for _, e := range v.Array() {
+				add(e)
+			}
+		case v.IsNull():
+			all = append(all, "")
+		default:
+			all = append(all, v.String())
+		}
+	}
+	add(v)
+	return all, err
+}
+
+func (c *Client) ask(limit time.Duration, args []string) (v resp.Value, err error) {
+	if err := c.Conn.SetDeadline(time.Now().Add(limit)); err != nil {
+		return v, err
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(args))
@@ -54,16 +86,11 @@ func (c *Client) DoWithin(limit time.Duration, args ...string) (string, error) {
 		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(a), a)
 	}
 	if _, err := io.WriteString(c.Conn, b.String()); err != nil {
-		return "", err
+		return v, err
 	}
-	v, _, err := c.r.ReadValue()
-	switch {
-	case err != nil:
-		return "", err
-	case v.Type() == resp.Error:
-		return "", Reply(v.Error().Error())
-	case v.IsNull():
-		return "(nil)", nil
+	v, _, err = c.r.ReadValue()
+	if err == nil && v.Type() == resp.Error {
+		err = Reply(v.Error().Error())
 	}
-	return v.String(), nil
+	return v, err
 }

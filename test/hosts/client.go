@@ -38,6 +38,7 @@ func (m *Mesh) Dial(ctx context.Context, n *Node, org, db, password string) (*Cl
 type Load struct {
 	mesh          *Mesh
 	org, db, pass string
+	pause         time.Duration
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -51,8 +52,13 @@ type Load struct {
 
 // StartLoad begins at some nodes.
 func (m *Mesh) StartLoad(ctx context.Context, org, db, pass string, nodes ...*Node) *Load {
+	return m.StartPacedLoad(ctx, 0, org, db, pass, nodes...)
+}
+
+// StartPacedLoad is StartLoad with a pause after each write and read.
+func (m *Mesh) StartPacedLoad(ctx context.Context, pause time.Duration, org, db, pass string, nodes ...*Node) *Load {
 	ctx, cancel := context.WithCancel(ctx)
-	l := &Load{mesh: m, org: org, db: db, pass: pass, cancel: cancel, reconnects: map[string]int{}, writes: map[string]int{}}
+	l := &Load{mesh: m, pause: pause, org: org, db: db, pass: pass, cancel: cancel, reconnects: map[string]int{}, writes: map[string]int{}}
 	for _, n := range nodes {
 		l.wg.Go(func() { l.run(ctx, n) })
 	}
@@ -71,6 +77,9 @@ func (l *Load) run(ctx context.Context, n *Node) {
 	}()
 	key := "load:" + n.Name
 	for i := 1; ctx.Err() == nil; i++ {
+		if l.pause > 0 {
+			time.Sleep(l.pause)
+		}
 		if writer == nil || reader == nil {
 			var err error
 			if writer, reader, err = l.connect(ctx, n); err != nil {
