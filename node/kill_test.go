@@ -73,8 +73,12 @@ func TestCopyProcess(t *testing.T) {
 			err := s.follow(context.Background(), func(ctx context.Context) (net.Conn, error) {
 				return (&net.Dialer{}).DialContext(ctx, "tcp", words[1])
 			}, nil, words[1])
-			for !s.online() {
-				<-s.replica().Changed()
+			for {
+				changed := s.replica().Changed() // before the question, so that none is missed
+				if s.online() {
+					break
+				}
+				<-changed
 			}
 			say("follow %v", err)
 		case "standing":
