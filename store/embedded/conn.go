@@ -182,7 +182,13 @@ func (c *Conn) shared(reqs []command.Request) bool {
 
 func (c *Conn) doShared(dst []byte, reqs []command.Request) ([]byte, int) {
 	e := c.e
-	e.mu.RLock()
+	if e.walks.Load() == 0 {
+		e.mu.RLock()
+	} else {
+		e.waits.Add(1)
+		e.mu.RLock()
+		e.waits.Add(-1)
+	}
 	if done := e.busy; done != nil {
 		e.mu.RUnlock()
 		return c.whileBusy(dst, reqs, done)
@@ -201,7 +207,13 @@ func (c *Conn) doShared(dst []byte, reqs []command.Request) ([]byte, int) {
 
 func (c *Conn) doExclusive(dst []byte, reqs []command.Request) ([]byte, int, *waiter) {
 	e := c.e
-	e.mu.Lock()
+	if e.walks.Load() == 0 {
+		e.mu.Lock()
+	} else {
+		e.waits.Add(1)
+		e.mu.Lock()
+		e.waits.Add(-1)
+	}
 	if done := e.busy; done != nil {
 		e.mu.Unlock()
 		dst, n := c.whileBusy(dst, reqs, done)

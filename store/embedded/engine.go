@@ -125,6 +125,8 @@ type Engine struct {
 	paused    atomic.Bool
 
 	mu          sync.RWMutex // guards what follows; also the methods of types below that say so
+	walks       atomic.Int32 // snapshots under way
+	waits       atomic.Int32 // sessions that wait for mu meanwhile
 	dbs         []*keyspace
 	limit       memoryLimit
 	events      events

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -31,7 +32,8 @@ type snapshot struct {
 const (
 	// A slice of a snapshot under the lock ends after so many bytes or so long.
 	snapshotSlice     = 256 << 10
-	snapshotSliceTime = 500 * time.Microsecond
+	snapshotSliceTime = 250 * time.Microsecond
+	snapshotRest      = 4 // after so many it rests
 )
 
 // streamDB is the field of a snapshot that says which database the replication stream has selected at its moment.
@@ -46,17 +48,43 @@ func (e *Engine) Snapshot(w io.Writer, at func()) error {
 	s := e.beginSnapshot(at)
 	defer e.endSnapshot(s)
 	var buf bytes.Buffer
+	others := breath{e: e, commands: e.stats.commands.Load()}
 	for more := true; more; {
 		var err error
+		began := time.Now()
 		if more, err = e.snapshotSlice(s, &buf); err != nil {
 			return fmt.Errorf("write snapshot: %w", err)
 		}
+		others.take(time.Since(began))
 		if _, err := w.Write(buf.Bytes()); err != nil {
 			return fmt.Errorf("write snapshot: %w", err)
 		}
 		buf.Reset()
 	}
 	return nil
+}
+
+// breath is how sessions get their turn between the slices of a walk.
+type breath struct {
+	e        *Engine
+	slices   int
+	commands int64 // executed when it last looked
+}
+
+// take is called after each slice, which had the lock for so long. Who waits for the lock goes first: who runs would get it again before those
+// who have to be woken. And as long as there are commands the walk rests half of the time: a thread that takes all it can get is one that the
+// kernel stops at any moment, also while it has the lock.
+func (b *breath) take(held time.Duration) {
+	for began := time.Now(); b.e.waits.Load() > 0 && time.Since(began) < held; {
+		runtime.Gosched()
+	}
+	if b.slices++; b.slices%snapshotRest != 0 {
+		return
+	}
+	if now := b.e.stats.commands.Load(); now != b.commands {
+		b.commands = now
+		time.Sleep(snapshotRest * min(held, snapshotSliceTime))
+	}
 }
 
 func (e *Engine) beginSnapshot(at func()) *snapshot {
@@ -68,6 +96,7 @@ func (e *Engine) beginSnapshot(at func()) *snapshot {
 		at()
 	}
 	e.snapMark++
+	e.walks.Add(1)
 	s := &snapshot{mark: e.snapMark, db: -1}
 	aux := []rdb.Aux{
 		{Key: "redis-ver", Value: redisVersion},
@@ -94,6 +123,7 @@ func (e *Engine) beginSnapshot(at func()) *snapshot {
 func (e *Engine) endSnapshot(s *snapshot) {
 	e.lock()
 	defer e.unlock()
+	e.walks.Add(-1)
 	for _, ks := range s.dbs {
 		ks.snap = nil
 		ks.keys.paused--
