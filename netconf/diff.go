@@ -47,6 +47,13 @@ func databaseFields(d Database) []field {
 	if d.MaxMemory != 0 {
 		f = append(f, field{"memory", strconv.FormatInt(d.MaxMemory, 10)})
 	}
+	if l := d.Lead; l.Node != "" {
+		how := "handed to "
+		if l.Force {
+			how = "forced to "
+		}
+		f = append(f, field{"lead", how + l.Node + " after term " + strconv.FormatInt(l.Term, 10)})
+	}
 	if d.MinReplicas != 0 {
 		f = append(f, field{"min replicas", strconv.Itoa(d.MinReplicas)})
 	}

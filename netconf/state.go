@@ -72,9 +72,19 @@ type Database struct {
 	Limits      Limits `json:"limits,omitzero"`
 	Engine      Engine `json:"engine,omitzero"` // where the data are
 	// Pending is the engine that the data are to be moved to; zero: none. The node that leads moves them.
-	Pending  Engine    `json:"pending_engine,omitzero"`
+	Pending Engine `json:"pending_engine,omitzero"`
+	// Lead is which node is to be the primary next, by an operator's word.
+	Lead     Lead      `json:"lead,omitzero"`
 	Created  time.Time `json:"created,omitzero"`
 	Modified uint64    `json:"modified,omitempty"` // see modified.go
+}
+
+// Lead is an operator's word about who is to take writes next. It is about one term, and means nothing after that.
+type Lead struct {
+	Node string `json:"node"`
+	Term int64  `json:"term"` // the last one before
+	// Force has the node take over without having all that was acknowledged in that term.
+	Force bool `json:"force,omitempty"`
 }
 
 // Limits bound what the clients of a database take of each node; zero is the node's default. What a plan bounds, the size of

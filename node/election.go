@@ -22,6 +22,8 @@ import (
 //   - When nobody holds it, the node that held it last takes it at once, unless another one still has what it has lost.
 //   - Another one may if it was in the stream of the last term, and no other such node that can be asked has more of it.
 //     Where writes wait for replicas, so many must have said what they have that all that was acknowledged is among it.
+//   - An operator may name the node that is to lead after a term. The others leave the lease to it for a while, and who holds it
+//     hands it over. Forced, that node takes over although it hasn't all that was acknowledged in that term.
 //   - Of data that are on a server elsewhere, any node has all; of those on a server that the node runs itself, no other has
 //     any.
 //
@@ -83,12 +85,16 @@ const (
 	claimAgain = 250 * time.Millisecond
 	// tieBreak is how long equals leave the lease to the first by name.
 	tieBreak = time.Second
+	// leaveTo is for how long a free lease is left to the node that an operator has named.
+	leaveTo = 5 * time.Second
 	// askTimeout bounds a question to another candidate. One that doesn't answer in that time doesn't count.
 	askTimeout = 700 * time.Millisecond
 	// holdFor is how long a node promises not to take over; who asked counts from before its question.
 	holdFor = 4 * time.Second
 	// askBefore is how long before the end of its lease a node asks for promises. Leases are renewed long before.
-	askBefore = time.Second
+	askBefore = 700 * time.Millisecond
+	// claimTimeout bounds a transaction with the control plane.
+	claimTimeout = time.Second
 	// retryRole is when a change of role that failed is tried again.
 	retryRole = time.Second
 )
@@ -180,7 +186,7 @@ func (e *election) stay(ctx context.Context, t *netconf.Topology, record netconf
 	c := e.current()
 	left := time.Until(c.over())
 	switch {
-	case record.Term > c.term && record.Node != e.self, left <= 0 && e.drained(t): // the lease was handed over
+	case record.Term > c.term && record.Node != e.self, left <= 0 && e.gives(t, record): // the lease was handed over
 		e.log.Info("gives up the lead", "term", c.term, "successor", record.Node, "successorTerm", record.Term)
 		e.resign()
 		return 0, false
@@ -206,7 +212,7 @@ func (e *election) stay(ctx context.Context, t *netconf.Topology, record netconf
 		return 0, false
 	}
 	e.extend(until)
-	if !e.drained(t) {
+	if !e.gives(t, record) {
 		if again := e.claim(ctx, record); e.current().leased() {
 			return again, true
 		}
@@ -217,7 +223,7 @@ func (e *election) stay(ctx context.Context, t *netconf.Topology, record netconf
 // leaveBehind begins a new term, which the candidates that have left the stream don't have: they can't take over until they
 // are back in it. So what is written from now on needn't wait for them.
 func (e *election) leaveBehind(ctx context.Context, away []netip.Addr) time.Duration {
-	bounded, cancel := context.WithTimeout(ctx, askBefore)
+	bounded, cancel := context.WithTimeout(ctx, claimTimeout)
 	c, err := e.leases.Advance(bounded, e.db, e.current())
 	cancel()
 	if err != nil {
@@ -269,7 +275,7 @@ func (e *election) candidate(ctx context.Context, t *netconf.Topology, record ne
 	if e.vacant.IsZero() {
 		e.vacant = time.Now()
 	}
-	if e.drained(t) {
+	if e.gives(t, record) {
 		if record.Node != "" && record.Node != e.self {
 			e.follow(ctx, record)
 		}
@@ -293,12 +299,27 @@ func (e *election) candidate(ctx context.Context, t *netconf.Topology, record ne
 	return again
 }
 
+// gives tells whether this node leaves the lead to others: it ends or is drained, or an operator has named another one to
+// lead next.
+func (e *election) gives(t *netconf.Topology, record netconf.Primary) bool {
+	if e.drained(t) {
+		return true
+	}
+	db, _ := t.DatabaseByID(e.db)
+	l := db.Lead
+	if l.Node == "" || l.Node == e.self || l.Term != record.Term || !e.vacant.IsZero() && time.Since(e.vacant) > leaveTo {
+		return false
+	}
+	_, alive := t.Live.Nodes[l.Node]
+	return alive
+}
+
 // claim takes the lease and leads, if it gets it.
 func (e *election) claim(ctx context.Context, record netconf.Primary) time.Duration {
 	if record.Held && record.Node != e.self || !e.beginClaim() {
 		return claimAgain
 	}
-	bounded, cancel := context.WithTimeout(ctx, askBefore)
+	bounded, cancel := context.WithTimeout(ctx, claimTimeout)
 	c, err := e.leases.Claim(bounded, e.db, record)
 	cancel()
 	if err != nil {
@@ -322,13 +343,18 @@ func (e *election) eligible(ctx context.Context, t *netconf.Topology, record net
 		return record.Node == "" || record.Node == e.self
 	}
 	own := e.copy.standing()
+	db, _ := t.DatabaseByID(e.db)
+	if l := db.Lead; l.Force && l.Node == e.self && l.Term == record.Term {
+		e.log.Warn("takes the lead by an operator's word: what it lacks is given up", "replid", own.Replid, "offset", own.Offset, "term", own.Term, "lastTerm", record.Term)
+		return true
+	}
 	if record.Node == e.self {
 		return !e.lacks(ctx, t, record, own)
 	}
 	if record.Node != "" && own.Term != record.Term {
 		return false // it hasn't all that was acknowledged in the last term
 	}
-	db, _ := t.DatabaseByID(e.db)
+	named := db.Lead.Node == e.self && db.Lead.Term == record.Term
 	safe, candidates, silent := db.MinReplicas, 1, 0
 	if record.Node == "" {
 		safe = 0
@@ -354,7 +380,7 @@ func (e *election) eligible(ctx context.Context, t *netconf.Topology, record net
 			e.log.Info("leaves the lead to a copy that is further", "candidate", other.Name, "offset", its.Offset, "own", own.Offset)
 			return false
 		case its.Replid == own.Replid && its.Offset < own.Offset:
-		case other.Name < e.self && !late:
+		case other.Name < e.self && !late && !named:
 			return false
 		}
 	}

@@ -540,3 +540,76 @@ func TestElectionAcknowledgedWritesAreAmongWhatIsKnown(t *testing.T) {
 		}
 	})
 }
+
+// name has an operator say which node is to lead next.
+func (r *region) name(node string, force bool) {
+	r.t.Helper()
+	r.fakeControl.mu.Lock()
+	defer r.fakeControl.mu.Unlock()
+	err := r.registry.Update(func(d *netconf.Draft) error {
+		db, err := d.Database("shop", "cart")
+		if err == nil {
+			db.Lead = netconf.Lead{Node: node, Term: r.record.Term, Force: force}
+		}
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.topo, _ = r.registry.Current()
+	r.publish()
+}
+
+// By an operator's word a copy of an older term takes over, once; the primary that was comes back as a replica.
+func TestElectionForced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, "mad-1", "mad-2", "mad-3")
+		for _, n := range []string{"mad-2", "mad-3"} {
+			r.seat(n).mu.Lock()
+			r.seat(n).behind = true
+			r.seat(n).mu.Unlock()
+		}
+		r.leader(time.Second)
+		r.kill("mad-1")
+		r.stays("", time.Minute)
+		r.name("mad-3", true)
+		if l := r.leader(2 * time.Second); l != "mad-3" {
+			t.Fatalf("%s leads", l)
+		}
+		r.setDead("mad-1", false)
+		r.start(r.seat("mad-1"))
+		r.stays("mad-3", 10*time.Second)
+		if f := r.seat("mad-1").following(); f != "mad-3" {
+			t.Errorf("the primary that was follows %q", f)
+		}
+		r.kill("mad-3") // the word was about one term: who has the next one is a candidate as ever
+		if l := r.leader(5 * time.Second); l != "mad-1" {
+			t.Errorf("%s leads", l)
+		}
+	})
+}
+
+// A free lease is left to the node that an operator named, and only for a while.
+func TestElectionNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, "mad-1", "mad-2", "mad-3")
+		r.leader(time.Second)
+		time.Sleep(2 * time.Second) // all have the term
+		r.name("mad-3", false)
+		r.kill("mad-1")
+		if l := r.leader(5 * time.Second); l != "mad-3" {
+			t.Fatalf("%s leads", l)
+		}
+		r.setDead("mad-1", false)
+		r.start(r.seat("mad-1"))
+		time.Sleep(2 * time.Second)
+		r.name("mad-1", false)
+		r.seat("mad-1").mu.Lock()
+		r.seat("mad-1").at.Term, r.seat("mad-1").behind = 0, true // it can't
+		r.seat("mad-1").mu.Unlock()
+		r.kill("mad-3")
+		if l := r.leader(20 * time.Second); l != "mad-2" {
+			t.Fatalf("%s leads", l)
+		}
+	})
+}

@@ -54,6 +54,9 @@ func (n *Node) followDraining(ctx context.Context) {
 			n.handOver(ctx)
 			again = time.After(retryRole)
 		}
+		if !gives && n.handOverNamed(ctx, t) {
+			again = time.After(retryRole)
+		}
 		gave = gives
 		select {
 		case <-ctx.Done():
@@ -62,6 +65,25 @@ func (n *Node) followDraining(ctx context.Context) {
 		case <-again:
 		}
 	}
+}
+
+// handOverNamed hands over what an operator wants another node to lead. It tells whether there is anything.
+func (n *Node) handOverNamed(ctx context.Context, t *netconf.Topology) bool {
+	found := false
+	for _, db := range n.all() {
+		conf, ok := t.DatabaseByID(db.conf.ID)
+		record := t.Live.Primaries[db.conf.ID]
+		if !ok || conf.Lead.Node == "" || conf.Lead.Node == n.opts.Name || conf.Lead.Term != record.Term || !record.Held || record.Node != n.opts.Name {
+			continue
+		}
+		if _, alive := t.Live.Nodes[conf.Lead.Node]; !alive {
+			continue
+		}
+		found = true
+		n.log.Info("hands over the lead by an operator's word", "database", conf.Org+"/"+conf.Name, "to", conf.Lead.Node)
+		db.handOver(ctx)
+	}
+	return found
 }
 
 // Healthy is nil when the node serves all databases of the topology, and what it holds of them can be read.

@@ -18,7 +18,7 @@ func newRedis() *cobra.Command {
 	return r.bind(family("redis", "Create, change and use databases", `A database has a primary region, which takes the writes, and read regions with a full
 copy each. DATABASE is its name, or ORG/NAME where several orgs have one of that name.`,
 		redisCreate(r), redisList(r), redisStatus(r), redisPlans(r), redisUpdate(r), redisConnect(r), redisProxy(r),
-		redisReset(r), redisDestroy(r), redisUsers(r), redisDashboard(r)))
+		redisReset(r), redisFailover(r), redisDestroy(r), redisUsers(r), redisDashboard(r)))
 }
 
 // settings are the flags that create and update share.

@@ -166,6 +166,11 @@ func (c *Client) ResetDatabase(ctx context.Context, org, db string) (NewDatabase
 	return post[NewDatabase](ctx, c, databasePath(org, db)+"/reset", nil)
 }
 
+// Failover has another node of the primary's region take the writes.
+func (c *Client) Failover(ctx context.Context, org, db string, in FailoverRequest) (Failover, error) {
+	return post[Failover](ctx, c, databasePath(org, db)+"/failover", in)
+}
+
 // DatabaseStatus asks all nodes.
 func (c *Client) DatabaseStatus(ctx context.Context, org, db string) (DatabaseStatus, error) {
 	return get[DatabaseStatus](ctx, c, databasePath(org, db)+"/status", nil)

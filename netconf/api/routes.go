@@ -80,6 +80,8 @@ func routes() []route {
 		{method: patch, path: db, access: accessWrite, handle: patchDatabase, of: ofDatabase, in: DatabasePatch{}, out: Database{}, doc: "Change a database; clients go on"},
 		{method: del, path: db, access: accessWrite, handle: deleteDatabase, of: ofDatabase, doc: "Remove a database and its data on all nodes"},
 		{method: post, path: db + "/reset", access: accessWrite, handle: resetDatabase, of: ofDatabase, out: NewDatabase{}, doc: "Give the default user another password; the answer holds it, once"},
+		{method: post, path: db + "/failover", access: accessWrite, handle: failoverDatabase, of: ofDatabase, in: FailoverRequest{}, out: Failover{},
+			doc: "Have another node of the primary's region take the writes; by force, one that lacks some of them, where no copy that has all is left"},
 		{method: get, path: db + "/status", access: accessRead, handle: databaseStatus, out: DatabaseStatus{}, doc: "Ask all nodes about a database"},
 		{method: post, path: db + "/explain", access: accessRead, handle: explain, in: ExplainRequest{}, out: Explanation{}, doc: "Say where a command would go, and why; it isn't executed"},
 		{method: get, path: db + "/connect", access: accessWrite, handle: connectDatabase, stream: true, upgrade: true,

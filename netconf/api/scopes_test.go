@@ -107,6 +107,7 @@ GET    /v1/orgs/acme/databases/demo                 -++-++--
 PATCH  /v1/orgs/acme/databases/demo                 -++-----
 DELETE /v1/orgs/acme/databases/demo                 -++-----
 POST   /v1/orgs/acme/databases/demo/reset           -++-----
+POST   /v1/orgs/acme/databases/demo/failover        -++-----
 GET    /v1/orgs/acme/databases/demo/status          -++-++--
 POST   /v1/orgs/acme/databases/demo/explain         -++-++--
 GET    /v1/orgs/acme/databases/demo/connect         -++-----
@@ -195,6 +196,7 @@ func TestOrgsAreApart(t *testing.T) {
 func TestEveryRoute(t *testing.T) {
 	m := newMesh(t)
 	m.answers()
+	m.led(t, "acme", netconf.Primary{Node: "gone", Term: 4})
 	key, csr := wgPrivate(t), nodeCSR(t, "lhr-1")
 	db := "/v1/orgs/acme/databases/demo"
 	for _, q := range []struct{ method, path, body, want string }{
@@ -215,6 +217,7 @@ func TestEveryRoute(t *testing.T) {
 		{"PATCH", db, `{"max_sessions":9,"commands_per_second":5,"concurrency":0,"idle_timeout":"2s","max_value":1}`, `"max_sessions":9,"commands_per_second":5,"commands_per_day":10000,"concurrency":0,"idle_timeout":"2s","max_value":1,`},
 		{"POST", db + "/reset", "", `"password":"`},
 		{"GET", db + "/status", "", `"state":"ready"`},
+		{"POST", db + "/failover", `{"node":"mad-1","force":true}`, `"node":"mad-1"`},
 		{"POST", db + "/explain", `{"args":["GET","k"],"region":"ams"}`, `"reason":"it is here"`},
 		{"PUT", db + "/users/app", `{"rules":"~cache:*   +@read"}`, `"rules":"~cache:* +@read"},"password":"`},
 		{"GET", db + "/users", "", `"name":"app"`},

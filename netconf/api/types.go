@@ -334,6 +334,21 @@ type PrimaryStatus struct {
 	Held bool   `json:"held" doc:"its lease runs"`
 }
 
+// FailoverRequest names the node that is to be the primary.
+type FailoverRequest struct {
+	Node  string `json:"node" doc:"of the primary's region"`
+	Force bool   `json:"force,omitempty" doc:"also if it lacks writes that were acknowledged: they are lost. Refused while a copy that has more can be reached"`
+}
+
+// Failover says what was asked of the nodes; the status shows when it is done.
+type Failover struct {
+	Node   string               `json:"node"`
+	From   string               `json:"from,omitempty" doc:"the primary until then, or the last one"`
+	Term   int64                `json:"term" doc:"the last one before"`
+	Force  bool                 `json:"force,omitempty"`
+	Copies []NodeDatabaseStatus `json:"copies" doc:"the copies, as they stood"`
+}
+
 // ExplainRequest asks where a command would go.
 type ExplainRequest struct {
 	Args   []string `json:"args" doc:"the command and its arguments"`

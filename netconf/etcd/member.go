@@ -27,8 +27,11 @@ import (
 )
 
 const (
-	tick         = 100 * time.Millisecond
-	electionTick = 10 // ticks. Leases can't be shorter than 1.5 elections: sessions want 3 s
+	tick = 100 * time.Millisecond
+	// electionTick is how long members wait for their leader, in ticks, before they elect another one; up to twice as long, by chance. Each
+	// round of votes has to fit into it, between regions too. A new leader extends all leases by it, since those who hold them
+	// have to find it first; leases can't be shorter than 1.5 times it.
+	electionTick = 6
 	quota        = 256 << 20
 	// maxTxnOps bounds the records that one change may touch; etcd's own 128 is few for the removal of an org.
 	maxTxnOps     = 8192

@@ -59,7 +59,7 @@ type Options struct {
 	Snapshot string
 	// Wait bounds how long Open waits for control; 0: 3 s.
 	Wait time.Duration
-	// TTL of sessions' leases, in whole seconds; 0: 3 s.
+	// TTL of sessions' leases, in whole seconds; 0: 2 s.
 	TTL time.Duration
 	Log *slog.Logger
 }
@@ -101,7 +101,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		o.Wait = 3 * time.Second
 	}
 	if o.TTL == 0 {
-		o.TTL = 3 * time.Second
+		o.TTL = 2 * time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -327,9 +327,10 @@ func (s *Session) run(tried chan struct{}) {
 			continue
 		case <-time.After(time.Until(next)):
 		}
+		began := time.Now()
 		switch err := s.renew(); {
 		case err == nil:
-			next = time.Now().Add(s.r.ttl / 3)
+			next = began.Add(s.r.ttl / 4) // from when it was sent: the way may take as long as that again
 			s.catchUp()
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
 			next = time.Now()
