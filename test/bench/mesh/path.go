@@ -68,7 +68,7 @@ func makeMiddle(ctx context.Context, p path, hosts []*host) (_ *middle, err erro
 		return nil, err
 	}
 	steps := [][]string{
-		{"-n", m.name, "link", "set", wanDevice, "up"},
+		{"-n", m.name, "link", "set", wanDevice, "txqueuelen", "20000", "up"}, // or bursts are lost here
 		{"-n", m.name, "route", "add", "default", "dev", wanDevice, "table", "80"},
 		{"netns", "exec", m.name, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf." + wanDevice + ".rp_filter=0"},
 	}
