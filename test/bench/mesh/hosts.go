@@ -78,9 +78,14 @@ func makeHosts(ctx context.Context, p path) (hosts []*host, remove func(), err e
 			return nil, nil, err
 		}
 		hosts = append(hosts, h)
-		if err := ip(ctx, "-n", h.name, "link", "set", "lo", "up"); err != nil {
-			remove()
-			return nil, nil, err
+		for _, args := range [][]string{
+			{"-n", h.name, "link", "set", "lo", "up"},
+			{"netns", "exec", h.name, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=" + p.congestion}, // by IPv6 too
+		} {
+			if err := ip(ctx, args...); err != nil {
+				remove()
+				return nil, nil, err
+			}
 		}
 	}
 	if p.far() {
@@ -139,7 +144,7 @@ func (h *host) wireguard(ctx context.Context, dir string, key mesh.PrivateKey, p
 		return err
 	}
 	var err error
-	for range 100 {
+	for range 500 {
 		if err = ip(ctx, "netns", "exec", h.name, "wg", "setconf", nic, conf); err == nil {
 			break
 		}

@@ -58,6 +58,8 @@ type options struct {
 	profile string
 	rtt     time.Duration
 	loss    string
+
+	congestion string
 }
 
 func main() {
@@ -80,6 +82,7 @@ func run(ctx context.Context, args []string) error {
 	f.IntVar(&o.conns, "conns", 50, "connections of the measurement with many")
 	f.DurationVar(&o.rtt, "rtt", 0, "put a network with this round trip between the hosts, instead of a cable")
 	f.StringVar(&o.loss, "loss", "0", "percent of the packets that it loses each way; with commas: one table for each")
+	f.StringVar(&o.congestion, "congestion", "reno", "the kernel's congestion control, such as cubic or bbr where net.ipv4.tcp_allowed_congestion_control has it; our userspace stack has cubic")
 	f.StringVar(&o.profile, "profile", "", "directory for the clients' processor profiles")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -99,7 +102,7 @@ func run(ctx context.Context, args []string) error {
 		if err != nil || loss < 0 || loss >= 100 {
 			return fmt.Errorf("-loss %q: want percents", o.loss)
 		}
-		p := path{o.rtt, loss / 100}
+		p := path{o.rtt, loss / 100, o.congestion}
 		if p.far() {
 			use = slices.DeleteFunc(use, func(w way) bool { return w.name == "loopback" })
 		}

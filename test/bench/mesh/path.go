@@ -20,15 +20,17 @@ import (
 type path struct {
 	rtt  time.Duration
 	loss float64 // each way, from 0 to 1
+
+	congestion string // the kernel's control of it
 }
 
 func (p path) far() bool { return p.rtt > 0 || p.loss > 0 }
 
 func (p path) String() string {
 	if !p.far() {
-		return "A cable"
+		return "A cable; the kernel uses " + p.congestion
 	}
-	return fmt.Sprintf("%v round trip, %g %% loss each way", p.rtt, 100*p.loss)
+	return fmt.Sprintf("%v round trip, %g %% loss each way; the kernel uses %s", p.rtt, 100*p.loss, p.congestion)
 }
 
 // middle is the network between: a namespace with a router, that this process is.
