@@ -143,6 +143,8 @@ func startMember(ctx context.Context, o MemberOptions) (_ *Member, err error) {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
 	if err := m.ready(ctx, cfg); err != nil {
+		m.closing.Store(true)
+		m.etcd.Server.HardStop() // before Close, which waits for a server that waits to be ready or to be stopped
 		m.etcd.Close()
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
