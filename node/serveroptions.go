@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -79,6 +81,9 @@ func (o *ServerOptions) check(known *identity) error {
 	if len(o.Etcd.Endpoints) > 0 && o.Members > 1 {
 		return Usagef("--etcd and --control-members contradict: the cluster at --etcd has its own members")
 	}
+	if err := o.Etcd.check(); err != nil {
+		return err
+	}
 	if _, err := aof.ParsePolicy(o.AppendFsync); err != nil && o.AppendFsync != "" {
 		return Usagef("--appendfsync: %v", err)
 	}
@@ -111,7 +116,32 @@ func (o *ServerOptions) check(known *identity) error {
 	return o.checkEndpoint()
 }
 
+// check refuses addresses and files that don't make sense together.
+func (o EtcdOptions) check() error {
+	for flag, value := range map[string]string{"--etcd-ca": o.CA, "--etcd-cert": o.Cert, "--etcd-key": o.Key} {
+		if value != "" && len(o.Endpoints) == 0 {
+			return Usagef("%s is about the cluster of --etcd; give its URLs", flag)
+		}
+	}
+	if (o.Cert == "") != (o.Key == "") {
+		return Usagef("--etcd-cert and --etcd-key go together")
+	}
+	for _, text := range o.Endpoints {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Port() == "" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" {
+			return Usagef("--etcd: %q isn't a URL such as https://etcd.example.org:2379", text)
+		}
+		if addr, err := netip.ParseAddr(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (err != nil || !addr.IsLoopback()) {
+			return Usagef("--etcd: %s: the mesh's state isn't sent in the clear; use https", text)
+		}
+	}
+	return nil
+}
+
 func (o *ServerOptions) checkNew() error {
+	if o.Init && o.Pin != "" {
+		return Usagef("--pin is about the node of --join; leave it out with --init")
+	}
 	if o.Region == "" {
 		return Usagef("--region is missing; respmesh regions list shows the codes")
 	}

@@ -104,7 +104,7 @@ func syncState(n api.NodeDatabaseStatus) string {
 	switch {
 	case n.Role == api.RoleNone:
 		return "about to begin"
-	case n.State == api.StateStale && n.LagMS == 0 && n.LagBytes == 0:
+	case n.State == api.StateStale && n.LagMS <= 0 && n.LagBytes <= 0:
 		return "catching up"
 	case n.State == api.StateStale:
 		return "catching up, " + lag(n) + " behind"

@@ -34,7 +34,33 @@ primary, and all that passes between nodes passes through WireGuard.`,
 	})
 	root.AddCommand(newDev(), newServer(), newRedis(), newOrgs(), newRegions(), newNodes(), newToken(), newWireGuard(), newSidecar(), newLatency(),
 		newExplain(), newControl(), newVersion(), newMan())
+	strict(root)
 	return root
+}
+
+// strict has cobra's own commands refuse what they don't know, as ours do.
+func strict(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "completion":
+			cmd.Args = func(cmd *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return node.Usagef("unknown shell %q; see %s --help", args[0], cmd.CommandPath())
+				}
+				return nil
+			}
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					return node.Usagef("unknown command %q; see respmesh --help", strings.Join(args, " "))
+				}
+				return nil
+			}
+		}
+	}
 }
 
 // noArgs refuses positional arguments as a usage error.

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +30,8 @@ func harmless(message string) bool {
 		"Failed to detect schema version", "failed to update storage version": // of a database just made; tried again
 		return true
 	}
-	return false
+	// A member that is its cluster's only one is told to stand for election until it does (see campaign).
+	return strings.Contains(message, "cannot campaign at term")
 }
 
 func slogLevel(l zapcore.Level) slog.Level {

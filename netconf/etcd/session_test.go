@@ -198,7 +198,7 @@ func TestInterruptedSession(t *testing.T) {
 	session := newSession(t, r, "mad-1")
 	claim(t, session, db, netconf.Primary{})
 	began := time.Now()
-	s.stop() // at once, though a client watches
+	s.stop()                                             // at once, though a client watches
 	if took := time.Since(began); took > 5*time.Second { // it would wait for the watches otherwise, for 7
 		t.Errorf("the member took %s to stop", took)
 	}
