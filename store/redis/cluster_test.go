@@ -244,7 +244,43 @@ func clusterMovesSlots(t *testing.T, nodes []*real) {
 			}
 		})
 	}
+	// Who waits for elements of a key that moves gets each once, in order.
+	const queued = 100_000 // more than come
+	var taken atomic.Int64
+	took := make(chan struct{}, 3)
+	waiting, feeding := newClusterSession(t, cl), newClusterSession(t, cl)
+	wg.Go(func() {
+		for n := int64(1); ; n++ {
+			got := string(waiting.c.Do(ctx, nil, requests("BLPOP {move}:queue 0")))
+			if ctx.Err() != nil {
+				return
+			}
+			v := strconv.FormatInt(n, 10)
+			if want := fmt.Sprintf("*2\r\n$12\r\n{move}:queue\r\n$%d\r\n%s\r\n", len(v), v); got != want {
+				t.Errorf("BLPOP: %q, not %q", got, want)
+				return
+			}
+			taken.Store(n)
+			took <- struct{}{}
+		}
+	})
+	wg.Go(func() {
+		for n := int64(1); n < queued && ctx.Err() == nil; n++ {
+			if got := feeding.do(fmt.Sprint("RPUSH {move}:queue ", n)); got[0] != ':' {
+				t.Errorf("RPUSH: %q", got)
+				return
+			}
+			for i := 0; n%3 == 0 && i < 3; i++ { // so that it is often empty, and waited for
+				select {
+				case <-took:
+				case <-ctx.Done():
+				}
+			}
+		}
+	})
 	progress := func() {
+		before := taken.Load()
+		until(t, "elements arrive", func() bool { return taken.Load() > before+3 || t.Failed() })
 		for w := range done {
 			before := done[w].Load()
 			until(t, "clients go on", func() bool { return done[w].Load() > before+3 || t.Failed() })

@@ -244,6 +244,23 @@ func (c *ClusterConn) pipeline(ctx context.Context, dst []byte, reqs []command.R
 	return dst
 }
 
+// beside completes a redirection to a node without a name of its own: it is where the one is that says so.
+func beside(at, addr string) string {
+	if strings.HasPrefix(addr, ":") {
+		return at[:strings.LastIndexByte(at, ':')] + addr
+	}
+	return addr
+}
+
+// asking executes one command, on a connection of its own, as one that was sent here by ASK.
+func (c *Conn) asking(ctx context.Context, r *command.Request) []byte {
+	out, left := c.once(ctx, nil, append(requests([]string{"ASKING"}), *r))
+	if left {
+		return nil
+	}
+	return out[bytes.IndexByte(out, '\n')+1:]
+}
+
 // maxRedirects bounds how often a command is sent on.
 const maxRedirects = 16
 
@@ -255,9 +272,7 @@ func (c *ClusterConn) settle(ctx context.Context, dst []byte, r *command.Request
 		var n *Conn
 		switch {
 		case ok:
-			if strings.HasPrefix(addr, ":") { // a node without a name of its own: where it was found
-				addr = p.addr[:strings.LastIndexByte(p.addr, ':')] + addr
-			}
+			addr = beside(p.addr, addr)
 			if kind == "MOVED" {
 				c.cl.moved(slot, addr)
 			}
@@ -356,16 +371,40 @@ func (c *ClusterConn) special(ctx context.Context, dst []byte, r *command.Reques
 	if ctx.Err() != nil {
 		return dst
 	}
-	for range maxRedirects { // what blocks, or is large
+	asked := false
+	for try := range maxRedirects { // what blocks, or is large
 		kind, slot, addr, ok := redirection(out)
-		if !ok || kind != "MOVED" {
+		again := bytes.HasPrefix(out, []byte("-TRYAGAIN"))
+		if !ok && !again {
 			break
 		}
-		c.cl.moved(slot, addr)
-		if p.node = c.node(addr, false); p.node == nil {
+		n := p.node
+		if ok {
+			n = c.node(beside(p.addr, addr), false)
+			asked = kind == "ASK"
+		}
+		if n == nil {
 			break
 		}
-		out = p.node.Do(ctx, nil, []command.Request{*r})
+		p.node = n
+		switch {
+		case kind == "MOVED":
+			c.cl.moved(slot, beside(p.addr, addr))
+		case again:
+			select {
+			case <-time.After(time.Duration(try+1) * 2 * time.Millisecond):
+			case <-ctx.Done():
+				return dst
+			}
+		}
+		if asked {
+			out = n.asking(ctx, r)
+		} else {
+			out = n.Do(ctx, nil, []command.Request{*r})
+		}
+		if ctx.Err() != nil {
+			return dst
+		}
 	}
 	if p.keyed {
 		c.cl.wrote(p.slot, p.node.e)
