@@ -102,6 +102,7 @@ func preparePipe(conn net.Conn, r *frame.Reader, moved func(int64), ended func()
 func (p *pipe) start() {
 	p.wake.L, p.room.L = &p.mu, &p.mu
 	p.heard.Store(time.Now().UnixNano())
+	p.reading.Lock()
 	go func() {
 		defer close(p.done)
 		var writer sync.WaitGroup

@@ -10,9 +10,8 @@ import (
 	"respmesh/resp/frame"
 )
 
-// read answers the calls in order until the connection ends. It returns holding p.reading.
+// read answers the calls in order until the connection ends. It is called, and returns, holding p.reading.
 func (p *pipe) read() error {
-	p.reading.Lock()
 	idle := time.NewTimer(lendTime)
 	defer idle.Stop()
 	for {

@@ -258,14 +258,17 @@ func (s *server) close() {
 func ask(ctx context.Context, p *pipe, args ...string) (frame.Reply, error) {
 	c := newCall()
 	c.need = 1
-	if _, err := p.send(c, requests(args)); err != nil {
+	alone, err := p.send(c, requests(args))
+	if err != nil {
 		return frame.Reply{}, err
 	}
-	select {
-	case <-c.done:
-	case <-ctx.Done():
-		if c.leave() {
-			return frame.Reply{}, ctx.Err()
+	if !alone || !p.readFor(c) {
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			if c.leave() {
+				return frame.Reply{}, ctx.Err()
+			}
 		}
 	}
 	return frame.Reply{Raw: c.dst}, c.err
