@@ -256,6 +256,9 @@ func (s *server) close() {
 
 // ask sends a command of the engine's own and waits for the reply.
 func ask(ctx context.Context, p *pipe, args ...string) (frame.Reply, error) {
+	if err := ctx.Err(); err != nil {
+		return frame.Reply{}, err // readFor doesn't look
+	}
 	c := newCall()
 	c.need = 1
 	alone, err := p.send(c, requests(args))
