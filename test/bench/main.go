@@ -59,7 +59,7 @@ func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&o.binary, "binary", "bin/respmesh", "the program")
-	f.StringVar(&o.regions, "regions", "mad,ams,nrt", "regions of the mesh; the first one is the primary's")
+	f.StringVar(&o.regions, "regions", "mad,ams,nrt", "regions of the mesh; the first one is the primary's; with one, the engine alone is compared with redis-server")
 	f.StringVar(&o.replica, "replica", "nrt", "the replica's region that is measured")
 	f.IntVar(&o.repeats, "repeats", 5, "runs of each cell")
 	f.Float64Var(&o.seconds, "seconds", 0.6, "about how long each run takes")
@@ -101,6 +101,9 @@ func numbers(list string) (out []int, err error) {
 	return out, nil
 }
 
+// alone tells whether there is nothing but the primary: its processor time is then the engine's and the gateway's only.
+func (o options) alone() bool { return !strings.Contains(o.regions, ",") }
+
 // cells of the table.
 func (o options) cells() (out []cell) {
 	for _, c := range o.commands {
@@ -139,16 +142,18 @@ func run(ctx context.Context, args []string) error {
 			replica = r
 		}
 	}
-	if replica.Role != "replica" {
+	if !o.alone() && replica.Role != "replica" {
 		return fmt.Errorf("%s holds no replica", o.replica)
 	}
 	b := &bench{options: o, mesh: mesh, targets: []*target{
 		{name: "redis-server " + redis.version, host: redis.host, port: redis.port, pid: redis.cmd.Process.Pid, engine: true},
 		{name: "primary's region", host: mesh.Regions[0].Host(), port: mesh.Regions[0].Port(), pid: mesh.PID(), engine: true},
-		{name: "replica's region", host: replica.Host(), port: replica.Port(), pid: mesh.PID(), remote: true},
 	}}
-	stop := b.addPeers(ctx, redis)
-	defer stop()
+	if !o.alone() {
+		b.targets = append(b.targets, &target{name: "replica's region", host: replica.Host(), port: replica.Port(), pid: mesh.PID(), remote: true})
+		stop := b.addPeers(ctx, redis)
+		defer stop()
+	}
 
 	r := &outcome{args: args, begun: load()}
 	if err := b.prepare(ctx); err != nil {
@@ -165,11 +170,13 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	if err := b.inSync(ctx); err != nil {
-		return err
-	}
-	if err := r.measureRegion(ctx, mesh, replica); err != nil {
-		return err
+	if !o.alone() {
+		if err := b.inSync(ctx); err != nil {
+			return err
+		}
+		if err := r.measureRegion(ctx, mesh, replica); err != nil {
+			return err
+		}
 	}
 	for _, t := range b.targets[:2] {
 		bytes, err := memory(ctx, t, o.size)

@@ -49,7 +49,11 @@ func report(w io.Writer, b *bench, r *outcome, replica dev.Region) {
 	if len(b.missing) > 0 {
 		fmt.Fprintf(w, "Not there, so not measured: %s.\n", strings.Join(b.missing, ", "))
 	}
-	fmt.Fprintf(w, "The round trip from %s to the primary is %.0f ms; the mesh's three nodes are one process.\n\n", replica.Code, replica.RTT)
+	if b.alone() {
+		fmt.Fprint(w, "The mesh is one node, without replicas.\n\n")
+	} else {
+		fmt.Fprintf(w, "The round trip from %s to the primary is %.0f ms; the mesh's three nodes are one process.\n\n", replica.Code, replica.RTT)
+	}
 
 	fmt.Fprint(w, "Commands per second: median (lowest – highest), × the median of redis-server.\n\n")
 	b.table(w, b.cells(), func(c cell) string { return fmt.Sprintf("%s, P=%d", c.command, c.depth) },
@@ -60,9 +64,11 @@ func report(w io.Writer, b *bench, r *outcome, replica dev.Region) {
 	fmt.Fprint(w, "\nOne connection that waits for each reply: p50 in milliseconds, median (lowest – highest).\n\n")
 	b.table(w, []cell{single()}, func(c cell) string { return c.command }, func(r result) float64 { return r.p50 }, millis, false)
 
-	fmt.Fprintf(w, "\nA single write at %s: p50 %.1f ms, p99 %.1f ms; one round trip to the primary: %.1f ms.\n",
-		replica.Code, ms(at(r.writes, 50)), ms(at(r.writes, 99)), replica.RTT)
-	reportWaits(w, r.waits)
+	if !b.alone() {
+		fmt.Fprintf(w, "\nA single write at %s: p50 %.1f ms, p99 %.1f ms; one round trip to the primary: %.1f ms.\n",
+			replica.Code, ms(at(r.writes, 50)), ms(at(r.writes, 99)), replica.RTT)
+		reportWaits(w, r.waits)
+	}
 
 	fmt.Fprintf(w, "\nBytes per key by INFO's used_memory, %d keys of each kind.\n\n| | %s | respmesh | |\n|---|---|---|---|\n", memoryKeys, b.targets[0].name)
 	for i, kind := range memoryKinds(b.size) {
