@@ -52,7 +52,17 @@ type skipPath struct {
 }
 
 func (s *skiplist) path(p *skipPath, score float64, member string) {
-	n, rank := &s.head, 0
+	n, rank := s.upperPath(p, score, member)
+	for n.next != nil && n.next.before(score, member) {
+		rank++
+		n = n.next
+	}
+	p.node[0], p.rank[0] = n, rank
+}
+
+// upperPath is path without the lowest level, where it would go on from n.
+func (s *skiplist) upperPath(p *skipPath, score float64, member string) (n *skipNode, rank int) {
+	n = &s.head
 	for i := len(s.head.upper); i > 0; i-- {
 		for l := &n.upper[i-1]; l.before(score, member); l = &n.upper[i-1] {
 			rank += l.span
@@ -60,11 +70,7 @@ func (s *skiplist) path(p *skipPath, score float64, member string) {
 		}
 		p.node[i], p.rank[i] = n, rank
 	}
-	for n.next != nil && n.next.before(score, member) {
-		rank++
-		n = n.next
-	}
-	p.node[0], p.rank[0] = n, rank
+	return n, rank
 }
 
 // insert adds a member that isn't there.
@@ -111,7 +117,10 @@ func (s *skiplist) link(n *skipNode) {
 // remove takes n out.
 func (s *skiplist) remove(n *skipNode) {
 	var p skipPath
-	s.path(&p, n.score, n.member)
+	s.upperPath(&p, n.score, n.member)
+	if p.node[0] = n.prev; n.prev == nil { // the nodes know their neighbours: no need to walk there
+		p.node[0] = &s.head
+	}
 	s.unlink(n, &p)
 }
 
