@@ -14,6 +14,8 @@ func latencyCommands() []registration {
 		{"latency|history", latencyHistory, lockShared},
 		{"latency|reset", latencyReset, lockShared},
 		{"latency|histogram", latencyHistogram, lockShared},
+		{"latency|graph", latencyGraph, lockShared},
+		{"latency|doctor", latencyDoctor, lockShared},
 		{"latency|help", latencyHelp, lockShared},
 	}
 }

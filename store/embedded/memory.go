@@ -11,6 +11,8 @@ func memoryCommands() []registration {
 		{"memory|usage", memoryUsage, lockByFlag},
 		{"memory|stats", memoryStats, lockShared},
 		{"memory|doctor", memoryDoctor, lockShared},
+		{"memory|malloc-stats", func(x *call) { x.bulkString("Stats not supported for the current allocator") }, lockShared},
+		{"memory|purge", func(x *call) { x.ok() }, lockShared}, // as Redis does where the allocator has nothing to be told
 		{"memory|help", memoryHelp, lockShared},
 	}
 }
