@@ -32,10 +32,18 @@ func TestExternalEtcd(t *testing.T) {
 		return err
 	})
 	m := newMesh(t, "mad", "--etcd", client)
-	ams := m.join(t, "ams", "ams-1", "--etcd", client)
+	ams := m.join(t, "ams", "ams-1", "--etcd", client, "--api-listen", "127.0.0.1:0")
 	m.cli(t, "orgs", "create", "shop")
 	password := m.create(t, "shop", "cart", "--region", "mad", "--replica-regions", "ams")
 	m.dial(t, ams, "shop", "cart", password).want(t, "OK", "SET", "k", "v")
+	// Any node takes others in, also without the first one.
+	m.Nodes[0].Kill()
+	if _, err := m.JoinAt(t.Context(), ams, "nrt", "nrt-1", "--etcd", client); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context(), m.Nodes[0]); err != nil {
+		t.Fatal(err)
+	}
 	for _, n := range m.Nodes {
 		if err := n.Stop(slower(15 * time.Second)); err != nil {
 			t.Fatal(err)

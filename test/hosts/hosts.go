@@ -24,8 +24,6 @@ type Mesh struct {
 	Binary string
 	Dir    string
 	Nodes  []*Node
-	pin    string
-	public string
 }
 
 // Node is one `respmesh server`.
@@ -68,18 +66,22 @@ func New(ctx context.Context, binary, dir, region string, args ...string) (*Mesh
 	if err := m.start(ctx, n, "--init", "--region", n.Region, "--name", n.Name); err != nil {
 		return nil, err
 	}
-	m.pin, m.public = n.Ready.Pin, n.Ready.Public
 	return m, nil
 }
 
-// Join adds a node.
+// Join adds a node, by the first one.
 func (m *Mesh) Join(ctx context.Context, region, name string, args ...string) (*Node, error) {
+	return m.JoinAt(ctx, m.Nodes[0], region, name, args...)
+}
+
+// JoinAt adds a node, by one that answers other hosts.
+func (m *Mesh) JoinAt(ctx context.Context, by *Node, region, name string, args ...string) (*Node, error) {
 	n, err := m.node(region, name)
 	if err != nil {
 		return nil, err
 	}
 	n.Args = args
-	out, err := m.CLI(ctx, "token", "create", "--scope", "node", "--json")
+	out, err := m.CLIAt(ctx, by, "token", "create", "--scope", "node", "--json")
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +93,7 @@ func (m *Mesh) Join(ctx context.Context, region, name string, args ...string) (*
 	if err := os.WriteFile(token, []byte(made.Secret), 0o600); err != nil {
 		return nil, err
 	}
-	return n, m.start(ctx, n, "--join", m.public, "--pin", m.pin, "--token-file", token, "--region", region, "--name", name)
+	return n, m.start(ctx, n, "--join", by.Ready.Public, "--pin", by.Ready.Pin, "--token-file", token, "--region", region, "--name", name)
 }
 
 // node finds ports for a node. They are free now, which has to do: an endpoint must be known before the node is there.

@@ -80,7 +80,7 @@ func (m *Mesh) StartSidecar(ctx context.Context, dir, token string, args ...stri
 			return nil, fmt.Errorf("install: %w: %s", err, out)
 		}
 	}
-	all := append([]string{binary, "sidecar", "--json", "--http", "127.0.0.1:0", "--api", m.public, "--api-pin", m.pin}, args...)
+	all := append([]string{binary, "sidecar", "--json", "--http", "127.0.0.1:0", "--api", m.Nodes[0].Ready.Public, "--api-pin", m.Nodes[0].Ready.Pin}, args...)
 	if os.Geteuid() == 0 {
 		id := strconv.Itoa(nobody)
 		all = append([]string{"setpriv", "--reuid", id, "--regid", id, "--clear-groups", "--no-new-privs", "--bounding-set", "-all"}, all...)
