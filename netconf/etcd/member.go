@@ -362,13 +362,38 @@ func (m *Member) Close() error {
 		// etcd would wait for watches to end by themselves, for seconds.
 		m.mu.Lock()
 		for _, s := range m.grpc {
-			s.Stop()
+			stopAtOnce(s)
 		}
 		m.mu.Unlock()
 		m.etcd.Close()
 		m.cleanUp()
 	})
 	return nil
+}
+
+// stopAgain is how long a server has to stop until it is told once more.
+const stopAgain = 100 * time.Millisecond
+
+// stopAtOnce cuts off a server's clients. Stop waits for all of them, but closes only those that are there when it is called: a call
+// that comes by HTTP a moment later, as the listeners are etcd's and still open, lasts as long as it likes. So it is told again.
+func stopAtOnce(s *grpc.Server) {
+	stopped := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		s.Stop()
+		close(stopped)
+	})
+	again := time.NewTicker(stopAgain)
+	defer again.Stop()
+	for {
+		select {
+		case <-stopped:
+			return
+		case <-again.C:
+			wg.Go(s.Stop)
+		}
+	}
 }
 
 func (m *Member) cleanUp() {
