@@ -219,7 +219,8 @@ func (s *Server) run(ctx context.Context) error {
 		return err
 	}
 	s.node.rotateKey = s.rotate
-	s.others.Store(&s.id.Control)
+	others := slices.Clone(s.id.Control)
+	s.others.Store(&others)
 	if s.fleet, err = s.node.fleet(s.control); err != nil {
 		return err
 	}
