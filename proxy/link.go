@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -236,6 +237,11 @@ func (l *link) write() {
 		}
 		if l.state != linkUp {
 			return
+		}
+		if !l.pinned && len(l.queue)-l.first > 1 { // others are at it too: what they are about to send may travel with this
+			l.mu.Unlock()
+			runtime.Gosched()
+			l.mu.Lock()
 		}
 		p := l.buf
 		l.buf, l.spare = l.spare, nil
