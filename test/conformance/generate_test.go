@@ -286,6 +286,10 @@ func safe(args []string) bool {
 				return false
 			}
 		}
+	case "monitor": // what it pushes comes between replies
+		return len(args) > 1
+	case "client": // so do invalidations
+		return len(args) < 3 || !strings.EqualFold(args[1], "tracking") || !strings.EqualFold(args[2], "on") || !turnsTrackingOn(args[3:])
 	case "spop": // which elements go is random: all of them or an error
 		return len(args) > 3 || len(args) == 3 && (args[2] == "1000" || !isNumber(args[2]))
 	case "setrange", "setbit", "bitfield":
@@ -323,6 +327,15 @@ func safe(args []string) bool {
 func isNumber(s string) bool {
 	_, err := strconv.ParseFloat(s, 64)
 	return err == nil
+}
+
+// turnsTrackingOn tells whether CLIENT TRACKING ON with these options does, as the grammar's can after a mutation.
+func turnsTrackingOn(options []string) bool {
+	switch strings.ToUpper(strings.Join(options, " ")) {
+	case "", "OPTIN", "OPTOUT", "BCAST":
+		return true
+	}
+	return len(options) == 3 && strings.EqualFold(options[0], "bcast") && strings.EqualFold(options[1], "prefix")
 }
 
 // sequence makes about n commands on two connections, most of them on the first. A MULTI is usually carried through.
