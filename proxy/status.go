@@ -1,7 +1,5 @@
 package proxy
 
-import ()
-
 // Status is a snapshot for the console.
 func (g *Gateway) Status() GatewayStatus {
 	v := g.view.Load()
