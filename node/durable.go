@@ -188,6 +188,7 @@ func (s *store) writeBases() {
 		}
 		for s.aof.Suspended() {
 			err := s.aof.Rewrite()
+			s.unbased.Store(err != nil)
 			if err == nil {
 				pause = time.Second
 				s.keep.written()
@@ -204,6 +205,19 @@ func (s *store) writeBases() {
 		s.keep.written()
 	}
 }
+
+// kept brings to the disk, as far as the policy says, what is here. The error says why that isn't possible at present.
+func (s *store) kept() error {
+	if s.unbased.Load() {
+		return errUnbased
+	}
+	if err := s.aof.Commit(s.aof.Appended()); err != nil {
+		return err
+	}
+	return s.aof.Err() // an fsync may have failed
+}
+
+var errUnbased = errors.New("the copied data can't be written to disk")
 
 // awaitBase waits until what is written here will be kept.
 func (s *store) awaitBase(ctx context.Context) error {

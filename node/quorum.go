@@ -100,6 +100,11 @@ func (s *store) stragglers() (away []netip.Addr, after time.Duration) {
 		return nil, 0
 	}
 	here, first := s.inStream()
+	for a := range q.excluded {
+		if here[a] { // it has come back without having been told the term
+			s.primary.Drop(from(a))
+		}
+	}
 	if s.enough(q, here) {
 		clear(s.away)
 		return nil, first
@@ -124,19 +129,24 @@ func (s *store) stragglers() (away []netip.Addr, after time.Duration) {
 	return away, after
 }
 
+// from lets a host pass.
+func from(host netip.Addr) func(addr string) bool {
+	return func(addr string) bool {
+		at, ok := hostOf(addr)
+		return ok && at == host
+	}
+}
+
 // inStream are the hosts that are in the stream and confirm what they get. The first of them to have been silent for too long
 // may be so after a while, if that isn't 0.
 func (s *store) inStream() (here map[netip.Addr]bool, first time.Duration) {
 	here = make(map[netip.Addr]bool)
 	for _, r := range s.primary.Replicas() {
 		at, ok := hostOf(r.Addr)
-		if !ok || r.State != psync.Streaming {
+		if !ok || r.State != psync.Streaming || r.LastAck.IsZero() {
 			continue
 		}
-		left := silentFor
-		if !r.LastAck.IsZero() { // who has just come needs time for what it got
-			left -= time.Since(r.LastAck)
-		}
+		left := silentFor - time.Since(r.LastAck)
 		if left <= 0 {
 			continue
 		}
@@ -170,11 +180,13 @@ func (s *store) exclude(away []netip.Addr) {
 }
 
 // tellCandidates has those in the stream connect anew, so that they are told the term: without it none of them can take over.
+// One that was left behind while it copies the data goes on with that, and is told when it is done: see stragglers.
 func (s *store) tellCandidates() {
 	q := s.quorum.Load()
+	here, _ := s.inStream()
 	s.primary.Drop(func(addr string) bool {
 		at, ok := hostOf(addr)
-		return ok && q.candidates[at]
+		return ok && q.candidates[at] && (!q.excluded[at] || here[at])
 	})
 }
 

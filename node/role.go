@@ -146,7 +146,7 @@ func (s *store) follow(ctx context.Context, dial dialFunc, ask func(context.Cont
 		Log: s.log, Target: s.engine, Dial: dial, Pipeline: true, Timeout: replicaTimeout, Logger: s.opts.log,
 	}
 	if s.aof != nil {
-		opts.BeforeAck = func() { _ = s.aof.Commit(s.aof.Appended()) } // Err tells
+		opts.BeforeAck = s.kept
 	}
 	replica := psync.NewReplica(opts)
 	ctx, cancel := context.WithCancel(s.ctx)

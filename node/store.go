@@ -53,6 +53,7 @@ type store struct {
 	short       chan struct{}            // a write waits for replicas
 	away        map[netip.Addr]time.Time // since when candidates hold up writes; the election's
 	synced      atomic.Bool              // it has had all of a primary's data once, or was the primary
+	unbased     atomic.Bool              // the data were copied anew, and the disk refuses them
 	opened      time.Time
 	loaded      bool // data were found on disk
 

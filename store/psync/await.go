@@ -68,11 +68,12 @@ func (p *Primary) Changed() <-chan struct{} {
 }
 
 // HaveLocked counts the replicas that are in the stream and have applied offset,
-// or all in the stream if that is negative; only those whose address passes.
+// or all in the stream if that is negative; only those whose address passes. Who
+// has never acknowledged anything isn't counted: it loads, or can't keep what comes.
 func (p *Primary) HaveLocked(offset int64, passes func(addr string) bool) int {
 	n := 0
 	for _, s := range p.sessions {
-		if s.state.Load() == int32(Streaming) && s.acked.Load() >= offset && (passes == nil || passes(s.addr)) {
+		if s.state.Load() == int32(Streaming) && s.acks.Load() != 0 && s.acked.Load() >= offset && (passes == nil || passes(s.addr)) {
 			n++
 		}
 	}

@@ -29,6 +29,7 @@ type link struct {
 	term   int64 // of the primary; 0: it didn't say
 	goal   int64 // how far the primary was when it said so
 	behind bool  // than that
+	unsafe bool  // nothing is acknowledged, since it couldn't be kept; fixed once the handshake is over
 
 	loading atomic.Bool // the acker sends signs of life instead of offsets
 	eager   atomic.Bool // the acker repeats itself until the stream starts
@@ -86,7 +87,7 @@ func (l *link) run(ctx context.Context) error {
 		}
 		at := log.Standing()
 		term := at.Term
-		if l.behind = at.Offset < l.goal; !l.behind {
+		if l.behind = at.Offset < l.goal; !l.behind && !l.unsafe {
 			term = l.term
 		}
 		log.shift(replid, term)
@@ -135,10 +136,13 @@ func (l *link) introduce() error {
 	out = frame.AppendCommandString(out, "REPLCONF", "capa", "eof", "capa", "psync2")
 	steps = append(steps, "REPLCONF")
 	if o.Pipeline { // that is, with a Primary of this package
-		replid, _ := o.Log.Position()
-		out = frame.AppendCommandString(out, "REPLCONF", historyOption, replid)
-		steps = append(steps, historyOption)
-		out = l.appendPsync(out)
+		at := o.Log.Standing()
+		l.unsafe = l.safe() != nil // what a primary is asked to go on after counts as acknowledged
+		if !l.unsafe {
+			out = frame.AppendCommandString(out, "REPLCONF", historyOption, at.Replid)
+			steps = append(steps, historyOption)
+		}
+		out = l.appendPsync(out, at)
 	}
 	if err := l.write(out); err != nil {
 		return err
@@ -176,13 +180,17 @@ func (l *link) line() (string, error) {
 	}
 }
 
-// appendPsync appends the PSYNC for what is here.
-func (l *link) appendPsync(out []byte) []byte {
-	at := l.r.opt.Log.Standing()
-	have, applied := at.Replid, at.Offset
-	if l.r.opt.BeforeAck != nil {
-		l.r.opt.BeforeAck() // what a primary is asked to go on after counts as acknowledged
+// safe makes what was applied as safe as an acknowledgement means.
+func (l *link) safe() error {
+	if l.r.opt.BeforeAck == nil {
+		return nil
 	}
+	return l.r.opt.BeforeAck()
+}
+
+// appendPsync appends the PSYNC for what is here.
+func (l *link) appendPsync(out []byte, at Position) []byte {
+	have, applied := at.Replid, at.Offset
 	if l.goOn = l.r.opt.Log.Synced(); !l.goOn {
 		return frame.AppendCommandString(out, "PSYNC", "?", "-1")
 	}
@@ -193,7 +201,9 @@ func (l *link) appendPsync(out []byte) []byte {
 // else replid is the history's name if the primary tells it.
 func (l *link) psync() (full bool, replid string, offset int64, err error) {
 	if !l.r.opt.Pipeline {
-		if err := l.write(l.appendPsync(nil)); err != nil {
+		at := l.r.opt.Log.Standing()
+		_ = l.safe() // a server has nobody to choose instead
+		if err := l.write(l.appendPsync(nil, at)); err != nil {
 			return false, "", 0, err
 		}
 	}
@@ -261,10 +271,17 @@ func (l *link) acker(ctx context.Context) {
 				continue
 			}
 			told = offset
-			if o.BeforeAck != nil {
-				o.BeforeAck()
+			err := l.safe()
+			switch unsafe := err != nil && o.Pipeline; {
+			case unsafe && !l.unsafe:
+				l.cancel(fmt.Errorf("%w: %w", errUnsafe, err))
+				return
+			case !unsafe && l.unsafe:
+				l.cancel(errSafe)
+				return
+			case !unsafe:
+				out = frame.AppendCommandString(nil, "REPLCONF", "ACK", strconv.FormatInt(offset, 10))
 			}
-			out = frame.AppendCommandString(nil, "REPLCONF", "ACK", strconv.FormatInt(offset, 10))
 		}
 		if err := l.write(out); err != nil {
 			l.cancel(fmt.Errorf("acknowledge: %w", err))

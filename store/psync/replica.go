@@ -40,8 +40,10 @@ type ReplicaOptions struct {
 	// default 10 ms, negative: not at all.
 	AckDelay time.Duration
 	// BeforeAck is called before an offset is acknowledged: what was applied by
-	// then should be as safe as an acknowledgement means. May be nil.
-	BeforeAck func()
+	// then should be as safe as an acknowledgement means. After an error nothing is
+	// acknowledged, and with Pipeline the primary doesn't tell its term: it needn't
+	// count on this copy. May be nil.
+	BeforeAck func() error
 	Logger    *slog.Logger
 }
 
@@ -214,7 +216,7 @@ func (r *Replica) Run(ctx context.Context) error {
 			return err
 		}
 		r.enter(Connecting, err, 0)
-		if online && time.Since(began) > r.opt.RetryMax || errors.Is(err, errKicked) {
+		if online && time.Since(began) > r.opt.RetryMax || errors.Is(err, errKicked) || errors.Is(err, errSafe) || errors.Is(err, errUnsafe) {
 			attempt = 0 // it was worth something
 		}
 		r.opt.Logger.Debug("no link to primary", "attempt", attempt, "error", err)
@@ -224,7 +226,11 @@ func (r *Replica) Run(ctx context.Context) error {
 	}
 }
 
-var errKicked = errors.New("told to reconnect")
+var (
+	errKicked = errors.New("told to reconnect")
+	errUnsafe = errors.New("what comes can't be kept; follows without acknowledging it")
+	errSafe   = errors.New("what comes can be kept again")
+)
 
 // pause waits before attempt, the count of those that failed in a row less one.
 // The error says that the wait was ended early.

@@ -227,9 +227,9 @@ func (s *session) acknowledge(args [][]byte) {
 	if !ok {
 		return
 	}
-	s.acks.Store(time.Now().UnixNano())
-	if offset > s.acked.Load() {
-		s.acked.Store(offset)
+	first := s.acks.Swap(time.Now().UnixNano()) == 0
+	if offset > s.acked.Load() || first {
+		s.acked.Store(max(offset, s.acked.Load()))
 		s.p.acknowledged()
 	}
 }
