@@ -70,6 +70,10 @@ func (db *database) openCopy(ctx context.Context, t *netconf.Topology, conf netc
 		hold: func(ctx context.Context, node string, term int64) (d time.Duration, err error) {
 			return n.others.hold(ctx, node, conf.ID, term)
 		},
+		impaired: func() bool {
+			s := h.store.Load()
+			return s != nil && s.diskErr() != nil
+		},
 		drained: func(t *netconf.Topology) bool {
 			if h.stake() == ofLast { // nobody else could take over
 				return n.leaving.Load()

@@ -208,13 +208,21 @@ func (s *store) writeBases() {
 
 // kept brings to the disk, as far as the policy says, what is here. The error says why that isn't possible at present.
 func (s *store) kept() error {
-	if s.unbased.Load() {
-		return errUnbased
-	}
 	if err := s.aof.Commit(s.aof.Appended()); err != nil {
 		return err
 	}
-	return s.aof.Err() // an fsync may have failed
+	return s.diskErr() // an fsync may have failed
+}
+
+// diskErr says why the disk doesn't take what is here; nil: it does, as far as is known, or nothing is kept.
+func (s *store) diskErr() error {
+	switch {
+	case s.aof == nil:
+		return nil
+	case s.unbased.Load():
+		return errUnbased
+	}
+	return s.aof.Err()
 }
 
 var errUnbased = errors.New("the copied data can't be written to disk")

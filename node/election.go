@@ -112,7 +112,9 @@ type election struct {
 	hold func(ctx context.Context, node string, term int64) (time.Duration, error)
 	// drained tells that this node takes no lease, since it is ending or another one is to have it.
 	drained func(t *netconf.Topology) bool
-	log     *slog.Logger
+	// impaired tells that the copy can't keep what is written; another one should lead, if it can. May be nil.
+	impaired func() bool
+	log      *slog.Logger
 
 	vacant time.Time // since when nobody holds the lease
 
@@ -299,19 +301,31 @@ func (e *election) candidate(ctx context.Context, t *netconf.Topology, record ne
 	return again
 }
 
-// gives tells whether this node leaves the lead to others: it ends or is drained, or an operator has named another one to
-// lead next.
+// gives tells whether this node leaves the lead to others: it ends or is drained, an operator has named another one to lead
+// next, or it can't keep what is written.
 func (e *election) gives(t *netconf.Topology, record netconf.Primary) bool {
 	if e.drained(t) {
 		return true
 	}
-	db, _ := t.DatabaseByID(e.db)
-	l := db.Lead
-	if l.Node == "" || l.Node == e.self || l.Term != record.Term || !e.vacant.IsZero() && time.Since(e.vacant) > leaveTo {
+	if !e.vacant.IsZero() && time.Since(e.vacant) > leaveTo {
 		return false
 	}
-	_, alive := t.Live.Nodes[l.Node]
-	return alive
+	db, _ := t.DatabaseByID(e.db)
+	if l := db.Lead; l.Node != "" && l.Term == record.Term {
+		_, alive := t.Live.Nodes[l.Node]
+		return alive && l.Node != e.self
+	}
+	return e.impaired != nil && e.impaired() && e.othersAlive(t)
+}
+
+// othersAlive tells whether there is another node in the region that could lead.
+func (e *election) othersAlive(t *netconf.Topology) bool {
+	for _, other := range t.NodesIn(e.region) {
+		if _, alive := t.Live.Nodes[other.Name]; alive && other.Name != e.self && !other.Draining {
+			return true
+		}
+	}
+	return false
 }
 
 // claim takes the lease and leads, if it gets it.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,6 +110,7 @@ type seat struct {
 	snapshot *netconf.Topology // what it knows while control is down; nil: what it last heard
 	at       standing
 	whose    stake
+	impaired atomic.Bool
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -261,7 +263,8 @@ func newRegion(t *testing.T, names ...string) *region {
 func (r *region) start(s *seat) {
 	e := &election{
 		db: r.db, self: s.name, region: "mad", leases: s, copy: s, log: slog.New(slog.DiscardHandler),
-		drained: func(*netconf.Topology) bool { return false },
+		drained:  func(*netconf.Topology) bool { return false },
+		impaired: s.impaired.Load,
 		ask: func(_ context.Context, node string) (standing, error) {
 			o := r.seat(node)
 			if r.isDead(node) {
@@ -609,6 +612,25 @@ func TestElectionNamed(t *testing.T) {
 		r.seat("mad-1").mu.Unlock()
 		r.kill("mad-3")
 		if l := r.leader(20 * time.Second); l != "mad-2" {
+			t.Fatalf("%s leads", l)
+		}
+	})
+}
+
+// Who can't keep what is written leaves the lead to another one, and takes it where there is none.
+func TestElectionImpaired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRegion(t, "mad-1", "mad-2", "mad-3")
+		r.leader(time.Second)
+		time.Sleep(2 * time.Second) // all have the term
+		r.seat("mad-2").impaired.Store(true)
+		r.kill("mad-1")
+		if l := r.leader(5 * time.Second); l != "mad-3" {
+			t.Fatalf("%s leads", l)
+		}
+		time.Sleep(2 * time.Second)
+		r.kill("mad-3")
+		if l := r.leader(15 * time.Second); l != "mad-2" {
 			t.Fatalf("%s leads", l)
 		}
 	})

@@ -54,7 +54,9 @@ func (n *Node) followDraining(ctx context.Context) {
 			n.handOver(ctx)
 			again = time.After(retryRole)
 		}
-		if !gives && n.handOverNamed(ctx, t) {
+		if !gives && n.session != nil {
+			n.handOverNamed(ctx, t)
+			n.handOverImpaired(ctx)
 			again = time.After(retryRole)
 		}
 		gave = gives
@@ -67,9 +69,20 @@ func (n *Node) followDraining(ctx context.Context) {
 	}
 }
 
-// handOverNamed hands over what an operator wants another node to lead. It tells whether there is anything.
-func (n *Node) handOverNamed(ctx context.Context, t *netconf.Topology) bool {
-	found := false
+// handOverImpaired hands over what this node leads and can't keep on its disk, where another node can.
+func (n *Node) handOverImpaired(ctx context.Context) {
+	for _, db := range n.all() {
+		s := db.copy()
+		if s == nil || !s.leads() || s.diskErr() == nil || !s.hasCandidate() {
+			continue
+		}
+		n.log.Warn("hands over the lead: the disk doesn't take what is written", "database", db.conf.Org+"/"+db.conf.Name, "err", s.diskErr())
+		db.handOver(ctx)
+	}
+}
+
+// handOverNamed hands over what an operator wants another node to lead.
+func (n *Node) handOverNamed(ctx context.Context, t *netconf.Topology) {
 	for _, db := range n.all() {
 		conf, ok := t.DatabaseByID(db.conf.ID)
 		record := t.Live.Primaries[db.conf.ID]
@@ -79,11 +92,9 @@ func (n *Node) handOverNamed(ctx context.Context, t *netconf.Topology) bool {
 		if _, alive := t.Live.Nodes[conf.Lead.Node]; !alive {
 			continue
 		}
-		found = true
 		n.log.Info("hands over the lead by an operator's word", "database", conf.Org+"/"+conf.Name, "to", conf.Lead.Node)
 		db.handOver(ctx)
 	}
-	return found
 }
 
 // Healthy is nil when the node serves all databases of the topology, and what it holds of them can be read.

@@ -101,6 +101,13 @@ func (db *database) status(ctx context.Context) api.NodeDatabaseStatus {
 	s.Replid, s.Offset, s.Term = st.Replid, st.Offset, st.Term
 	s.Keys, s.Memory = int64(info.Keys), info.Memory
 	state := store.State()
+	if err := store.diskErr(); err != nil {
+		defer func() {
+			if s.Error == "" {
+				s.Error = "the disk doesn't take the data: " + err.Error()
+			}
+		}()
+	}
 	if state.Primary || store.held.Load() {
 		s.Role, s.State, s.Error, s.Moving = api.RolePrimary, api.StateReady, "", h.moving.Load()
 		return s

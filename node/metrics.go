@@ -23,6 +23,7 @@ type collector struct {
 	fullSyncs, partialSyncs              *prometheus.Desc
 	keys, memory, hits, misses, expired  *prometheus.Desc
 	readsFrom, today, engine             *prometheus.Desc
+	diskFailing                          *prometheus.Desc
 }
 
 func newCollector(nodes []*Node) *collector {
@@ -43,6 +44,7 @@ func newCollector(nodes []*Node) *collector {
 		lagSeconds:   desc("replication_heard_seconds", "Time since a replica last heard its primary.", db...),
 		offset:       desc("replication_offset_bytes", "Position in the replication stream.", db...),
 		usable:       desc("store_usable", "1 if the copy may serve reads.", db...),
+		diskFailing:  desc("store_disk_failing", "1 if the disk doesn't take the copy's data; it acknowledges nothing then.", db...),
 		fullSyncs:    desc("replication_full_syncs_total", "Full resynchronisations of a replica.", db...),
 		partialSyncs: desc("replication_partial_syncs_total", "Partial resynchronisations of a replica.", db...),
 		keys:         desc("store_keys", "Keys in all databases of the store.", db...),
@@ -136,6 +138,7 @@ func (c *collector) database(ch chan<- prometheus.Metric, n *Node, db *database,
 	_, offset := db.copy().Position()
 	gauge(ch, c.offset, float64(offset), labels...)
 	gauge(ch, c.usable, number(db.copy().State().Usable), labels...)
+	gauge(ch, c.diskFailing, number(db.copy().diskErr() != nil), labels...)
 	gauge(ch, c.engine, 1, append(labels, netconf.EngineEmbedded)...)
 	info := db.copy().engine.Info()
 	gauge(ch, c.keys, float64(info.Keys), labels...)
