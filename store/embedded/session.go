@@ -30,7 +30,15 @@ func connCommands() []registration {
 	}
 }
 
-func commandCommand(x *call) { x.out = command.AppendAnswer(x.out, x.args, x.proto) }
+func commandCommand(x *call) {
+	from := len(x.out)
+	x.out = command.AppendAnswer(x.out, x.args, x.proto)
+	if p := x.out[from:]; len(p) > 3 && p[0] == '-' { // counted as other errors are
+		text := string(p[1 : len(p)-2])
+		x.out = x.out[:from]
+		x.err(text)
+	}
+}
 
 func clusterDisabled(x *call) { x.err("ERR This instance has cluster support disabled") }
 

@@ -86,3 +86,12 @@ func TestClockFollowsTheWall(t *testing.T) {
 		}
 	}
 }
+
+// An error that COMMAND makes by itself counts like any other.
+func TestCommandErrorsCount(t *testing.T) {
+	c := newConn(newEngine(t, Options{}))
+	want(t, c, "command list filterby pattern", "-ERR syntax error\r\n")
+	if got := run(t, c, "info errorstats"); !strings.Contains(got, "errorstat_ERR:count=1") {
+		t.Errorf("%q", got)
+	}
+}
