@@ -372,9 +372,10 @@ func (d *Device) SetPrivateKey(k PrivateKey) error {
 	}
 	d.key = k.Public()
 	d.flood.setKey(d.key)
-	// WireGuard would wait for the next packet.
+	// WireGuard would wait for the next packet. Where there was one already, a second initiation would make the answer to the
+	// first worthless, and be refused itself: a peer takes one in 50 ms.
 	for key := range d.peers {
-		d.handshake(key, true)
+		d.handshake(key, false)
 	}
 	return nil
 }

@@ -2,8 +2,11 @@ package mesh
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -96,6 +99,40 @@ func TestKeyRotation(t *testing.T) {
 	t.Logf("the new key took over in %s", took)
 	if took > 5*time.Second {
 		t.Errorf("the new key took over in %s", took)
+	}
+}
+
+// TestKeyRotationUnderLoad gives a node that sends all the time one key after the other.
+func TestKeyRotationUnderLoad(t *testing.T) {
+	a, b := pair(t)
+	there, here := connect(t, a, b)
+	must(t, b.SetPeers(append([]Peer{asPeer(a, addr(infraPrefix, 1))}, strangers(t, 200)...)))
+	go func() { _, _ = io.Copy(io.Discard, there) }()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for { // until the connection is closed
+			if _, err := here.Write(make([]byte, 1000)); err != nil {
+				return
+			}
+		}
+	})
+	defer wg.Wait()
+	defer here.Close()
+	for range 20 {
+		fresh := newKey(t)
+		old := asPeer(b, addr(infraPrefix, 2))
+		next := old
+		next.PublicKey, next.AllowedIPs, next.Keepalive = fresh.Public(), nil, -1
+		must(t, a.SetPeers([]Peer{old, next}))
+		began := time.Now()
+		must(t, b.SetPrivateKey(fresh))
+		eventually(t, func() bool {
+			return slices.ContainsFunc(a.Stats(), func(s PeerStats) bool { return s.PublicKey == fresh.Public() && !s.LastHandshake.IsZero() })
+		}, "a handshake with the new key")
+		if took := time.Since(began); took > 3*time.Second { // WireGuard tries again after 5
+			t.Fatalf("a handshake with the new key took %s", took)
+		}
+		must(t, a.SetPeers([]Peer{asPeer(b, addr(infraPrefix, 2))}))
 	}
 }
 

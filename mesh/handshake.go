@@ -54,7 +54,8 @@ const (
 	initiationType, initiationLen = 1, 148
 	responseType, responseLen     = 2, 92
 
-	ephemeralAt, ephemeralLen = 8, 32
+	senderAt, receiverAt, indexLen = 4, 8, 4 // an initiation's sender is its response's receiver
+	ephemeralAt, ephemeralLen      = 8, 32
 )
 
 const (
@@ -218,7 +219,10 @@ func (h *handshakes) intercept(msg []byte, from conn.Endpoint) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if t == responseType {
-		h.forgetLocked(key)
+		// The answer to an earlier one is refused by WireGuard, which has made another since: that one still has to arrive.
+		if in := h.sent[key]; in != nil && bytes.Equal(msg[receiverAt:receiverAt+indexLen], in.msg[senderAt:senderAt+indexLen]) {
+			h.forgetLocked(key)
+		}
 		return false
 	}
 	in := h.sent[key]

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"testing"
@@ -119,6 +120,20 @@ func TestLostInitiationIsRepeated(t *testing.T) {
 		h.want(t, 10*time.Second, 0, 1, "answered")
 		h.send(t, message(1, 5))
 		h.want(t, time.Minute, 1+8, 0, "never answered")
+	})
+}
+
+func TestAnswerToAnEarlierOne(t *testing.T) {
+	testHandshakes(t, func(t *testing.T, h handshakeTest) {
+		first, second, answer := message(1, 5), message(1, 6), message(2, 0)
+		first[senderAt], second[senderAt], answer[receiverAt] = 1, 2, 1
+		h.send(t, first)
+		h.send(t, second)
+		h.bind.in <- bytes.Clone(answer)
+		h.want(t, 500*time.Millisecond, 2+4, 1, "the second one is repeated")
+		answer[receiverAt] = 2
+		h.bind.in <- answer
+		h.want(t, 10*time.Second, 0, 1, "until it is answered")
 	})
 }
 
