@@ -249,7 +249,8 @@ func TestRestartGoesOnInTheHistory(t *testing.T) {
 	a.wants(":2\r\n", "INCR k")
 	b.follow(a)
 	for term := int64(2); term < 6; term++ {
-		before := b.now().standing()
+		before := a.now().standing()
+		b.reaches(before) // the term follows the data
 		b.restart()
 		if got := b.now().standing(); got != before {
 			t.Fatalf("after the replica's restart: %+v, before %+v", got, before)
