@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -54,5 +55,35 @@ func TestCloseWhileClientsCome(t *testing.T) {
 		if t.Failed() {
 			return
 		}
+	}
+}
+
+// deaf doesn't end its watches, as etcd's client while it sends over a connection that is gone.
+type deaf struct {
+	clientv3.Watcher
+	asked chan struct{}
+}
+
+func (d deaf) Watch(context.Context, string, ...clientv3.OpOption) clientv3.WatchChan {
+	close(d.asked)
+	return make(chan clientv3.WatchResponse)
+}
+
+func TestCloseWhileTheWatchHangs(t *testing.T) {
+	s := startEmbedded(t)
+	client := s.client(t, nil)
+	asked := make(chan struct{})
+	client.Watcher = deaf{client.Watcher, asked}
+	r := s.registry(t, Options{Client: client})
+	<-asked
+	closed := make(chan error, 1)
+	go func() { closed <- r.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("it isn't closed")
 	}
 }

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,8 +74,11 @@ func (r *Registry) reload(ctx context.Context) (revision int64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		if took, err := r.takeAll(m, commits); took || err != nil {
-			return m.revision, err
+		switch took, err := r.takeAll(m, commits); {
+		case err != nil:
+			return 0, err
+		case took:
+			return m.revision, nil
 		}
 	}
 }
@@ -160,18 +164,24 @@ func (r *Registry) watch(ctx context.Context, from int64) error {
 	}()
 	defer func() { <-probing }()
 	defer cancel(nil)
-	for resp := range r.client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(from)) {
-		if err := resp.Err(); err != nil {
-			return unavailable("watch", err)
-		}
-		if err := r.apply(resp.Events); err != nil {
-			return err
+	// etcd's client closes the channel when ctx ends, but not while it sends over a connection that is gone.
+	watching := r.client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(from))
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case resp, ok := <-watching:
+			if !ok {
+				return cmp.Or(context.Cause(ctx), unavailable("watch", errors.New("it ended")))
+			}
+			if err := resp.Err(); err != nil {
+				return unavailable("watch", err)
+			}
+			if err := r.apply(resp.Events); err != nil {
+				return err
+			}
 		}
 	}
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	return unavailable("watch", errors.New("it ended"))
 }
 
 // apply takes in the events of a watch and publishes what comes of them.

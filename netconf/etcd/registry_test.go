@@ -489,6 +489,9 @@ func TestKeepsGoodState(t *testing.T) {
 	all := saved()
 	del()
 	good()
+	if revision, err := r.reload(t.Context()); revision != 0 || !errors.Is(err, ErrEmpty) {
+		t.Errorf("an empty state is read: revision %d, %v; it must not be followed", revision, err)
+	}
 	if _, err := r.Update(t.Context(), "x", addOrg("x")); !errors.Is(err, ErrEmpty) {
 		t.Errorf("a change of an empty state: %v", err)
 	}
