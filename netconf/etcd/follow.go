@@ -74,11 +74,12 @@ func (r *Registry) reload(ctx context.Context) (revision int64, err error) {
 		if err != nil {
 			return 0, err
 		}
+		revision = m.revision // once it is taken, an Update may move it: a watch behind that would miss what came before
 		switch took, err := r.takeAll(m, commits); {
 		case err != nil:
 			return 0, err
 		case took:
-			return m.revision, nil
+			return revision, nil
 		}
 	}
 }
