@@ -48,7 +48,7 @@ var controlLeader = regexp.MustCompile(`(?m)^(\S+) .*leader +online`)
 // leadControl has a member lead the control plane: whoever does instead is started again.
 func (w *World) leadControl(t *testing.T, want *Node) {
 	t.Helper()
-	for range 8 {
+	for range 20 {
 		var leader string
 		eventually(t, 30*time.Second, func() error {
 			out, err := w.lab.Node("nrt-2").CLI(t.Context(), "control", "members")
