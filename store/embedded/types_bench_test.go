@@ -142,7 +142,8 @@ func TestMemoryBesideRedis(t *testing.T) {
 			ours := float64(m1.HeapAlloc-m0.HeapAlloc) / float64(n)
 			counted := float64(e.Info().Memory) / float64(n)
 			t.Logf("%.0f bytes a key, redis %.0f: %.2f; counted %.0f (%.2f)", ours, theirs, ours/theirs, counted, counted/ours)
-			if ours > tc.limit*theirs {
+			const buffers = 1.02 // redis-server's figure holds its clients' buffers, which come and go
+			if ours > tc.limit*theirs*buffers {
 				t.Errorf("%.2f times redis-server's memory", ours/theirs)
 			}
 			if r := counted / ours; r < 0.9 || r > 1.1 {
