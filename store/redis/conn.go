@@ -161,19 +161,11 @@ func (c *Conn) exchange(ctx context.Context, p *pipe, dst []byte, reqs []command
 
 func (c *Conn) wait(ctx context.Context, p *pipe, dst []byte, reqs []command.Request) ([]byte, error) {
 	k := c.call
-	alone, err := p.send(k, reqs)
-	if err != nil {
-		return dst, errNotSent
-	}
-	if !alone || !p.readFor(k) {
-		select {
-		case <-k.done:
-		case <-ctx.Done():
-			if k.leave() {
-				c.call = newCall() // that one is the pipe's
-				return dst, errLeft
-			}
+	if err := p.exchange(ctx, k, reqs); err != nil {
+		if errors.Is(err, errLeft) {
+			c.call = newCall() // that one is the pipe's
 		}
+		return dst, err
 	}
 	out := k.dst
 	k.dst = nil

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"runtime"
@@ -118,6 +119,23 @@ func (p *pipe) start() {
 			p.ended()
 		}
 	}()
+}
+
+// exchange sends a batch and waits until it is answered. errNotSent: no byte has left; errLeft: ctx has ended, and the call is the
+// pipe's; otherwise the call says how it went.
+func (p *pipe) exchange(ctx context.Context, c *call, reqs []command.Request) error {
+	alone, err := p.send(c, reqs)
+	if err != nil || alone && p.readFor(c) {
+		return err
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		if c.leave() {
+			return errLeft
+		}
+	}
+	return nil
 }
 
 // send appends a batch and has it travel; alone: nothing else is unanswered. After an error the call is still the caller's, and

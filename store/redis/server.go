@@ -261,18 +261,10 @@ func ask(ctx context.Context, p *pipe, args ...string) (frame.Reply, error) {
 	}
 	c := newCall()
 	c.need = 1
-	alone, err := p.send(c, requests(args))
-	if err != nil {
+	if err := p.exchange(ctx, c, requests(args)); errors.Is(err, errLeft) {
+		return frame.Reply{}, ctx.Err()
+	} else if err != nil {
 		return frame.Reply{}, err
-	}
-	if !alone || !p.readFor(c) {
-		select {
-		case <-c.done:
-		case <-ctx.Done():
-			if c.leave() {
-				return frame.Reply{}, ctx.Err()
-			}
-		}
 	}
 	return frame.Reply{Raw: c.dst}, c.err
 }

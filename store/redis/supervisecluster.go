@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -126,7 +127,7 @@ func loadCluster(dir string) (file clusterFile, formed bool, err error) {
 	switch {
 	case err == nil:
 		if err := json.Unmarshal(raw, &file); err != nil || len(file.Ports) != 2*clusterSize {
-			return file, false, fmt.Errorf("%s isn't of a cluster: %w", dir, errors.Join(err))
+			return file, false, fmt.Errorf("%s isn't of a cluster: %w", dir, cmp.Or(err, fmt.Errorf("%d ports, want %d", len(file.Ports), 2*clusterSize)))
 		}
 		return file, true, nil
 	case !errors.Is(err, os.ErrNotExist):
