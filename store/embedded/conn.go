@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"respmesh/resp/command"
@@ -180,15 +181,20 @@ func (c *Conn) shared(reqs []command.Request) bool {
 	return true
 }
 
+// enter takes the engine's lock for a session. A snapshot that is under way lets those go first who wait for it.
+func (e *Engine) enter(lock sync.Locker) {
+	if e.walks.Load() == 0 {
+		lock.Lock()
+		return
+	}
+	e.waits.Add(1)
+	lock.Lock()
+	e.waits.Add(-1)
+}
+
 func (c *Conn) doShared(dst []byte, reqs []command.Request) ([]byte, int) {
 	e := c.e
-	if e.walks.Load() == 0 {
-		e.mu.RLock()
-	} else {
-		e.waits.Add(1)
-		e.mu.RLock()
-		e.waits.Add(-1)
-	}
+	e.enter(e.mu.RLocker())
 	if done := e.busy; done != nil {
 		e.mu.RUnlock()
 		return c.whileBusy(dst, reqs, done)
@@ -207,13 +213,7 @@ func (c *Conn) doShared(dst []byte, reqs []command.Request) ([]byte, int) {
 
 func (c *Conn) doExclusive(dst []byte, reqs []command.Request) ([]byte, int, *waiter) {
 	e := c.e
-	if e.walks.Load() == 0 {
-		e.mu.Lock()
-	} else {
-		e.waits.Add(1)
-		e.mu.Lock()
-		e.waits.Add(-1)
-	}
+	e.enter(&e.mu)
 	if done := e.busy; done != nil {
 		e.mu.Unlock()
 		dst, n := c.whileBusy(dst, reqs, done)
