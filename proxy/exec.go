@@ -90,24 +90,14 @@ func (s *session) runBatch(w *work, n int) bool {
 		}
 		if fenced := s.led && !s.rerouting && !s.tx.here && !s.scOf.State().Primary; fenced || !ok {
 			w.out = s.sc.Do(s.ctx, w.out, w.reqs[done:n])
-			if traced {
-				s.traceBatch(w.reqs[first:n], began, w.out[from:])
-			}
-			if took := time.Since(began); took > s.g.opt.SlowerThan {
-				s.slowBatch(w.reqs[first:n], took)
-			}
+			s.executed(w.reqs[first:n], began, w.out[from:], traced)
 			if fenced || s.led && !s.rerouting && !s.tx.here && !s.scOf.State().Primary {
 				s.reroute(w, from, w.reqs[first:n])
 				return false
 			}
 			return true
 		}
-		if took := time.Since(began); took > s.g.opt.SlowerThan {
-			s.slowBatch(w.reqs[first:done], took)
-		}
-		if traced {
-			s.traceBatch(w.reqs[first:done], began, w.out[from:])
-		}
+		s.executed(w.reqs[first:done], began, w.out[from:], traced)
 		if done > first && len(w.out)-from >= s.g.opt.BigValue { // by the last, or it would have stopped before
 			s.g.bigValue(w.reqs[done-1].Args, w.reqs[done-1].Spec, len(w.out)-from, "out")
 		}
@@ -124,6 +114,16 @@ func (s *session) runBatch(w *work, n int) bool {
 		}
 	}
 	return true
+}
+
+// executed tells the slow log and, if it is to know, the tracer of commands that the local store has executed.
+func (s *session) executed(reqs []command.Request, began time.Time, reply []byte, traced bool) {
+	if took := time.Since(began); took > s.g.opt.SlowerThan {
+		s.slowBatch(reqs, took)
+	}
+	if traced {
+		s.traceBatch(reqs, began, reply)
+	}
 }
 
 // executeMute runs one command whose reply nobody wants.

@@ -318,12 +318,8 @@ func (t *Turns) unstick() {
 	t.behind = nil
 	now := t.now()
 	t.sweepLocked(now)
-	t.held = slices.DeleteFunc(t.held, func(n *turn) bool {
-		if now.Sub(n.since) < t.limits.stuck {
-			return false
-		}
-		return true // who ends it finds that it isn't counted any more
-	})
+	// Who ends such a turn finds that it isn't counted any more.
+	t.held = slices.DeleteFunc(t.held, func(n *turn) bool { return now.Sub(n.since) >= t.limits.stuck })
 	t.grantLocked()
 	if t.queued.Load() > 0 {
 		t.watchLocked()
