@@ -242,11 +242,16 @@ func CheckNode(ca, certificate []byte, key crypto.Signer) error {
 	if err != nil {
 		return err
 	}
-	usage := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	if _, err := client.Certificates[0].Leaf.Verify(x509.VerifyOptions{Roots: client.RootCAs, KeyUsages: usage}); err != nil {
+	if err := verifyNode(client.Certificates[0].Leaf, client.RootCAs); err != nil {
 		return fmt.Errorf("node certificate: %w", err)
 	}
 	return nil
+}
+
+// verifyNode tells whether a certificate is a node's, of one of these CAs, and good now.
+func verifyNode(leaf *x509.Certificate, roots *x509.CertPool) error {
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	return err
 }
 
 func parseCert(raw []byte) (*x509.Certificate, error) {

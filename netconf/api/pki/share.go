@@ -55,7 +55,7 @@ func (ca *CA) Share(q *Question, name string) (sealed []byte, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: ca.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+	if err := verifyNode(leaf, ca.Pool()); err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	public, ok := leaf.PublicKey.(*ecdsa.PublicKey)
