@@ -179,11 +179,7 @@ func (c *charges) save() error {
 	if !changed && len(f.Commands) == len(c.kept) {
 		return nil
 	}
-	raw, err := json.Marshal(f)
-	if err == nil {
-		err = replaceFile(c.path, append(raw, '\n'))
-	}
-	if err != nil {
+	if err := replaceJSON(c.path, f); err != nil {
 		return fmt.Errorf("count of commands: %w", err)
 	}
 	c.kept = f.Commands

@@ -310,12 +310,19 @@ func (e *election) gives(t *netconf.Topology, record netconf.Primary) bool {
 	if !e.vacant.IsZero() && time.Since(e.vacant) > leaveTo {
 		return false
 	}
-	db, _ := t.DatabaseByID(e.db)
-	if l := db.Lead; l.Node != "" && l.Term == record.Term {
+	if l := e.named(t, record); l.Node != "" {
 		_, alive := t.Live.Nodes[l.Node]
 		return alive && l.Node != e.self
 	}
 	return e.impaired != nil && e.impaired() && e.othersAlive(t)
+}
+
+// named is an operator's word about who leads after the last term; zero: there is none.
+func (e *election) named(t *netconf.Topology, record netconf.Primary) netconf.Lead {
+	if db, _ := t.DatabaseByID(e.db); db.Lead.Term == record.Term {
+		return db.Lead
+	}
+	return netconf.Lead{}
 }
 
 // othersAlive tells whether there is another node in the region that could lead.
@@ -357,8 +364,9 @@ func (e *election) eligible(ctx context.Context, t *netconf.Topology, record net
 		return record.Node == "" || record.Node == e.self
 	}
 	own := e.copy.standing()
-	db, _ := t.DatabaseByID(e.db)
-	if l := db.Lead; l.Force && l.Node == e.self && l.Term == record.Term {
+	word := e.named(t, record)
+	named := word.Node == e.self
+	if named && word.Force {
 		e.log.Warn("takes the lead by an operator's word: what it lacks is given up", "replid", own.Replid, "offset", own.Offset, "term", own.Term, "lastTerm", record.Term)
 		return true
 	}
@@ -368,7 +376,7 @@ func (e *election) eligible(ctx context.Context, t *netconf.Topology, record net
 	if record.Node != "" && own.Term != record.Term {
 		return false // it hasn't all that was acknowledged in the last term
 	}
-	named := db.Lead.Node == e.self && db.Lead.Term == record.Term
+	db, _ := t.DatabaseByID(e.db)
 	safe, candidates, silent := db.MinReplicas, 1, 0
 	if record.Node == "" {
 		safe = 0

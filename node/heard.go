@@ -93,6 +93,9 @@ func (h *heard) run(ctx context.Context) {
 // save writes the file, if it isn't what it should be.
 func (h *heard) save() error {
 	now := h.device.Heard()
+	if maps.Equal(now, h.kept) {
+		return nil
+	}
 	f := heardFile{Peers: make(map[string]netip.AddrPort)}
 	for key, at := range now {
 		if len(f.Peers) == heardMost {
@@ -100,14 +103,7 @@ func (h *heard) save() error {
 		}
 		f.Peers[key.String()] = at
 	}
-	if maps.Equal(now, h.kept) {
-		return nil
-	}
-	raw, err := json.Marshal(f)
-	if err == nil {
-		err = replaceFile(h.path, append(raw, '\n'))
-	}
-	if err != nil {
+	if err := replaceJSON(h.path, f); err != nil {
 		return fmt.Errorf("peers last heard: %w", err)
 	}
 	h.kept = now

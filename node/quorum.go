@@ -208,8 +208,9 @@ func (s *store) haveLocked(q *quorum, offset int64) bool {
 	return s.primary.HaveLocked(offset, once(nil)) >= q.replicas && s.primary.HaveLocked(offset, once(q.passes)) >= wanted
 }
 
-func (s *store) have(q *quorum, offset int64) bool {
-	return s.primary.Have(offset, once(nil)) >= q.replicas && s.primary.Have(offset, once(q.passes)) >= q.wanted()
+// manned says whether enough replicas are in the stream.
+func (s *store) manned(q *quorum) bool {
+	return s.primary.Have(-1, once(nil)) >= q.replicas && s.primary.Have(-1, once(q.passes)) >= q.wanted()
 }
 
 // shortOf has the election look for stragglers.
@@ -233,7 +234,7 @@ func (s *store) refuse() error {
 	if s.fenced.Load() || s.held.Load() {
 		return errFenced
 	}
-	if q := s.quorum.Load(); q.replicas > 0 && !s.have(q, -1) {
+	if q := s.quorum.Load(); q.replicas > 0 && !s.manned(q) {
 		return errNoReplicas
 	}
 	return nil
@@ -253,7 +254,7 @@ func (s *store) awaitSafe(ctx context.Context, q *quorum, offset int64) error {
 	if q.replicas > 0 {
 		wait, cancel := context.WithTimeout(ctx, quorumWait)
 		defer cancel()
-		if !s.have(q, -1) {
+		if !s.manned(q) {
 			s.shortOf()
 		}
 		if !s.primary.AwaitFunc(wait, offset, func() bool { return s.haveLocked(s.quorum.Load(), offset) }) {

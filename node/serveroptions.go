@@ -221,11 +221,16 @@ func IsMember(dir string) bool {
 }
 
 func (id *identity) save(dir string) error {
-	raw, err := json.MarshalIndent(id, "", "  ")
+	return replaceJSON(filepath.Join(dir, identityName), id)
+}
+
+// replaceJSON writes a file for nodes and people.
+func replaceJSON(path string, content any) error {
+	raw, err := json.MarshalIndent(content, "", "  ")
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, identityName), append(raw, '\n'))
+	return replaceFile(path, append(raw, '\n'))
 }
 
 // replaceFile writes a file so that a crash leaves the old or the new one.

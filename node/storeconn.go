@@ -58,7 +58,7 @@ func (c *storeConn) do(ctx context.Context, dst []byte, reqs []command.Request, 
 	}
 	s.opts.overdue.check()
 	led, q := s.leads(), s.quorum.Load()
-	if led && q.replicas > 0 && mayWrite(reqs) && !s.have(q, -1) {
+	if led && q.replicas > 0 && mayWrite(reqs) && !s.manned(q) {
 		back := proxy.Away(ctx)
 		s.awaitReplicas(ctx)
 		back()
