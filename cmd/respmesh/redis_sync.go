@@ -18,33 +18,25 @@ const (
 	syncStall = 2 * time.Minute
 )
 
-// waitInSync waits until some regions of a database have a copy that serves, and shows how far the first copies are.
-func waitInSync(ctx context.Context, c *api.Client, db api.Database, regions []string, p *progress) error {
-	if len(regions) == 0 {
-		return nil
-	}
+// awaitStatus asks for a database's status until look has nothing more to say, and shows what it says. It gives up when that stays
+// the same for long.
+func awaitStatus(ctx context.Context, c *api.Client, db api.Database, p *progress, look func(api.DatabaseStatus) (line string, err error)) error {
 	defer p.done()
 	ticker := time.NewTicker(syncPoll)
 	defer ticker.Stop()
 	last, changed := "", time.Now()
 	for {
 		status, err := c.DatabaseStatus(ctx, db.Org, db.Name)
-		line, away := "", []string(nil)
+		line := ""
 		switch {
 		case errors.Is(err, netconf.ErrNotFound):
-			return fmt.Errorf("while waiting for the regions of %s: %w", db.Name, err)
+			return fmt.Errorf("while waiting for %s: %w", db.Name, err)
 		case err != nil: // may pass: the node that answers may be on its way to another control plane
 			line = "no answer: " + err.Error()
 		default:
-			if line, away, err = syncLine(status, regions); err != nil {
+			if line, err = look(status); err != nil || line == "" {
 				return err
 			}
-		}
-		if line == "" {
-			if p.done(); len(away) > 0 {
-				fmt.Fprintf(p.w, "No node answers in %s: the copies there are made when one does.\n", strings.Join(away, ", "))
-			}
-			return nil
 		}
 		p.show(line)
 		if line != last {
@@ -59,6 +51,22 @@ func waitInSync(ctx context.Context, c *api.Client, db api.Database, regions []s
 		case <-ticker.C:
 		}
 	}
+}
+
+// waitInSync waits until some regions of a database have a copy that serves, and shows how far the first copies are.
+func waitInSync(ctx context.Context, c *api.Client, db api.Database, regions []string, p *progress) error {
+	if len(regions) == 0 {
+		return nil
+	}
+	var away []string
+	err := awaitStatus(ctx, c, db, p, func(s api.DatabaseStatus) (line string, err error) {
+		line, away, err = syncLine(s, regions)
+		return line, err
+	})
+	if err == nil && len(away) > 0 {
+		fmt.Fprintf(p.w, "No node answers in %s: the copies there are made when one does.\n", strings.Join(away, ", "))
+	}
+	return err
 }
 
 // syncLine says how far the regions are that don't serve yet; empty: all do. Away are those without a node that answers:
