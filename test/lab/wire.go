@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"respmesh/mesh/wan"
 )
 
@@ -168,7 +166,7 @@ func (h *Host) script(ctx context.Context, s script) error {
 func (l *Lab) openWAN() error {
 	var device *os.File
 	err := l.net.inside(func() (err error) {
-		device, err = openTUN(wanDevice)
+		device, err = wan.OpenTUN(wanDevice)
 		return err
 	})
 	if err != nil {
@@ -176,21 +174,4 @@ func (l *Lab) openWAN() error {
 	}
 	l.WAN = wan.NewRouter(device, regionOf, wan.Options{Seed: 1, Log: l.log})
 	return l.Default()
-}
-
-// openTUN makes an interface that passes whole IP packets to and from a file.
-func openTUN(name string) (*os.File, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("/dev/net/tun: %w", err)
-	}
-	req, err := unix.NewIfreq(name)
-	if err == nil {
-		req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("TUN %s: %w", name, err), unix.Close(fd))
-	}
-	return os.NewFile(uintptr(fd), "/dev/net/tun"), nil
 }
