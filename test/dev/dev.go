@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -71,35 +70,10 @@ type Process struct {
 	Temp    string        // its TMPDIR, ours to remove
 
 	cmd    *exec.Cmd
-	stdout *output
-	stderr *output
+	stdout Output
+	stderr Output
 	exited chan struct{}
 	err    error // how it ended; valid once exited is closed
-}
-
-// output collects what a process prints and closes line when the first whole line is there.
-type output struct {
-	mu   sync.Mutex
-	buf  bytes.Buffer
-	line chan struct{}
-	seen bool
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.buf.Write(p)
-	if !o.seen && bytes.IndexByte(o.buf.Bytes(), '\n') >= 0 {
-		o.seen = true
-		close(o.line)
-	}
-	return len(p), nil
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 // Start runs the program and waits until it says that it's ready.
@@ -113,13 +87,11 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	p := &Process{
 		Temp:   temp,
 		cmd:    exec.Command(argv[0], argv[1:]...),
-		stdout: &output{line: make(chan struct{})},
-		stderr: &output{line: make(chan struct{})},
 		exited: make(chan struct{}),
 	}
 	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+temp, "GORACE=halt_on_error=0 exitcode=66"), o.Env...)
 	p.cmd.SysProcAttr = o.SysProc
-	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	begin := time.Now()
 	if err := p.cmd.Start(); err != nil {
 		_ = os.RemoveAll(temp)
@@ -135,16 +107,16 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	timeout := time.NewTimer(o.Timeout)
 	defer timeout.Stop()
 	select {
-	case <-p.stdout.line:
+	case <-p.stdout.Line():
 		p.Startup = time.Since(begin)
-		line, _, _ := strings.Cut(p.stdout.String(), "\n")
+		line := p.stdout.FirstLine()
 		if err = json.Unmarshal([]byte(line), &p.Ready); err != nil || !p.Ready.Ready || len(p.Regions) == 0 {
 			err = fmt.Errorf("the ready line is %q: %w", line, err)
 		}
 	case <-p.exited:
-		err = fmt.Errorf("ended before it was ready: %v\n%s", p.err, p.stderr)
+		err = fmt.Errorf("ended before it was ready: %v\n%s", p.err, p.Stderr())
 	case <-timeout.C:
-		err = fmt.Errorf("not ready after %v\n%s", o.Timeout, p.stderr)
+		err = fmt.Errorf("not ready after %v\n%s", o.Timeout, p.Stderr())
 	case <-ctx.Done():
 		err = ctx.Err()
 	}

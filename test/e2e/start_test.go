@@ -61,7 +61,7 @@ func TestPeopleAreToldHowToConnect(t *testing.T) {
 	temp := t.TempDir()
 	cmd := exec.Command(program(t), "dev", "--regions", "mad,ams", "--port", strconv.Itoa(ports), "--http", "0")
 	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
-	out := &lockedBuffer{}
+	out := &dev.Output{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func checkRefused(t *testing.T, cmd *exec.Cmd, says string) {
 	t.Helper()
 	temp := t.TempDir()
 	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
-	var stdout, stderr lockedBuffer
+	var stdout, stderr dev.Output
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()

@@ -141,7 +141,7 @@ func TestATUNDeviceWithoutPermission(t *testing.T) {
 	cmd := exec.Command(program(t), "dev", "--tun", "--port", "0", "--http", "0", "--wan", "none")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	cmd.Dir = "/"
-	var out lockedBuffer
+	var out dev.Output
 	cmd.Stdout, cmd.Stderr = &out, &out
 	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"respmesh/test/dev"
 )
 
 // Mesh is a set of nodes. The first one made it and carries the control plane.
@@ -38,7 +40,7 @@ type Node struct {
 	cmd     *exec.Cmd
 	exited  chan struct{}
 	err     error
-	log     *bytes.Buffer
+	log     *dev.Output
 	Ready   Ready
 	Started time.Time
 }
@@ -119,41 +121,17 @@ func (m *Mesh) start(ctx context.Context, n *Node, first ...string) error {
 	args = append(args, first...)
 	cmd := exec.Command(m.Binary, args...)
 	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=0 exitcode=66")
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	log := &bytes.Buffer{}
-	cmd.Stderr = &locked{mu: &n.mu, b: log}
+	stdout, stderr := &dev.Output{}, &dev.Output{}
+	cmd.Stdout, cmd.Stderr = stdout, stderr
 	n.mu.Lock()
-	n.cmd, n.log, n.exited, n.err = cmd, log, make(chan struct{}), nil
+	n.cmd, n.log, n.exited, n.err = cmd, stderr, make(chan struct{}), nil
 	exited := n.exited
 	n.mu.Unlock()
 	n.Started = time.Now()
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	line := make(chan []byte, 1)
-	read := make(chan struct{})
 	go func() {
-		defer close(read)
-		var all []byte
-		buf := make([]byte, 4096)
-		sent := false
-		for {
-			k, err := stdout.Read(buf)
-			all = append(all, buf[:k]...)
-			if i := bytes.IndexByte(all, '\n'); i >= 0 && !sent {
-				sent = true
-				line <- all[:i]
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	go func() {
-		<-read
 		err := cmd.Wait()
 		n.mu.Lock()
 		n.err = err
@@ -161,8 +139,9 @@ func (m *Mesh) start(ctx context.Context, n *Node, first ...string) error {
 		close(exited)
 	}()
 	select {
-	case l := <-line:
-		if err := json.Unmarshal(l, &n.Ready); err != nil || !n.Ready.Ready {
+	case <-stdout.Line():
+		l := stdout.FirstLine()
+		if err := json.Unmarshal([]byte(l), &n.Ready); err != nil || !n.Ready.Ready {
 			return fmt.Errorf("%s prints %q: %w", n.Name, l, err)
 		}
 	case <-exited:
@@ -183,17 +162,6 @@ func contains(nodes []*Node, n *Node) bool {
 		}
 	}
 	return false
-}
-
-type locked struct {
-	mu *sync.Mutex
-	b  *bytes.Buffer
-}
-
-func (l *locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
 }
 
 // Log is what the node has printed to standard error since its last start.

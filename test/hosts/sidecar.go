@@ -1,7 +1,6 @@
 package hosts
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,9 +10,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"respmesh/test/dev"
 )
 
 // nobody is the user and the group that sidecars run as when the tests are root's.
@@ -24,8 +24,7 @@ type Sidecar struct {
 	Ready SidecarReady
 
 	cmd    *exec.Cmd
-	mu     sync.Mutex
-	log    bytes.Buffer
+	stderr dev.Output
 	exited chan struct{}
 	err    error
 }
@@ -88,8 +87,8 @@ func (m *Mesh) StartSidecar(ctx context.Context, dir, token string, args ...stri
 	s := &Sidecar{exited: make(chan struct{}), cmd: exec.Command(all[0], all[1:]...)}
 	s.cmd.Dir = dir
 	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "RESPMESH_TOKEN=" + token, "GORACE=halt_on_error=0 exitcode=66"}
-	lines := &firstLine{line: make(chan []byte, 1)}
-	s.cmd.Stdout, s.cmd.Stderr = lines, &locked{mu: &s.mu, b: &s.log}
+	stdout := &dev.Output{}
+	s.cmd.Stdout, s.cmd.Stderr = stdout, &s.stderr
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -98,8 +97,9 @@ func (m *Mesh) StartSidecar(ctx context.Context, dir, token string, args ...stri
 		close(s.exited)
 	}()
 	select {
-	case l := <-lines.line:
-		if err := json.Unmarshal(l, &s.Ready); err != nil {
+	case <-stdout.Line():
+		l := stdout.FirstLine()
+		if err := json.Unmarshal([]byte(l), &s.Ready); err != nil {
 			return s, fmt.Errorf("the sidecar prints %q: %w", l, err)
 		}
 		return s, nil
@@ -110,29 +110,8 @@ func (m *Mesh) StartSidecar(ctx context.Context, dir, token string, args ...stri
 	}
 }
 
-type firstLine struct {
-	line chan []byte
-	all  []byte
-	sent bool
-}
-
-func (f *firstLine) Write(p []byte) (int, error) {
-	if !f.sent {
-		f.all = append(f.all, p...)
-		if i := bytes.IndexByte(f.all, '\n'); i >= 0 {
-			f.sent = true
-			f.line <- f.all[:i]
-		}
-	}
-	return len(p), nil
-}
-
 // Log is what the sidecar has printed to standard error.
-func (s *Sidecar) Log() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.log.String()
-}
+func (s *Sidecar) Log() string { return s.stderr.String() }
 
 // PID is the sidecar's process.
 func (s *Sidecar) PID() int { return s.cmd.Process.Pid }

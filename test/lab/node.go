@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"respmesh/test/dev"
 )
 
 // Node is a `respmesh server` on a host of the same name.
@@ -205,8 +207,8 @@ func (n *Node) Start(ctx context.Context, args ...string) error {
 	defer log.Close()
 	began := time.Now()
 	fmt.Fprintf(log, "\n# %s %s\n", began.Format(time.RFC3339), strings.Join(cmd.Args, " "))
-	line := make(firstLine, 1)
-	cmd.Stdout, cmd.Stderr = &lineWriter{to: line}, log
+	stdout := &dev.Output{}
+	cmd.Stdout, cmd.Stderr = stdout, log
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -224,8 +226,9 @@ func (n *Node) Start(ctx context.Context, args ...string) error {
 	limit, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	select {
-	case l := <-line:
-		if err := json.Unmarshal(l, &n.Ready); err != nil || !n.Ready.Ready {
+	case <-stdout.Line():
+		l := stdout.FirstLine()
+		if err := json.Unmarshal([]byte(l), &n.Ready); err != nil || !n.Ready.Ready {
 			return fmt.Errorf("%s prints %q: %w", n.Name, l, err)
 		}
 	case <-exited:
@@ -236,26 +239,6 @@ func (n *Node) Start(ctx context.Context, args ...string) error {
 	}
 	n.lab.log.Info("a node is ready", "node", n.Name, "tunnel", n.Ready.Tunnel, "after", time.Since(began).Round(time.Millisecond))
 	return nil
-}
-
-// firstLine gets the first line that a process prints.
-type firstLine chan []byte
-
-type lineWriter struct {
-	to   firstLine
-	have []byte
-	sent bool
-}
-
-func (w *lineWriter) Write(p []byte) (int, error) {
-	if !w.sent {
-		w.have = append(w.have, p...)
-		if i := bytes.IndexByte(w.have, '\n'); i >= 0 {
-			w.sent = true
-			w.to <- w.have[:i]
-		}
-	}
-	return len(p), nil
 }
 
 // Log is the end of what the node has logged.

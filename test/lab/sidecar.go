@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,9 +10,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"respmesh/test/dev"
 )
 
 // Sidecar is a `respmesh sidecar` on a host, that nobody runs.
@@ -22,8 +22,7 @@ type Sidecar struct {
 	Ready SidecarReady
 
 	cmd    *exec.Cmd
-	mu     sync.Mutex
-	log    bytes.Buffer // guarded by mu
+	stderr dev.Output
 	exited chan struct{}
 	err    error
 }
@@ -52,8 +51,8 @@ func (h *Host) Sidecar(ctx context.Context, token string, args ...string) (*Side
 	argv := append([]string{h.lab.Binary, "sidecar", "--json", "--api", h.lab.API(), "--api-pin", h.lab.Pin, "--token-file", token}, args...)
 	s := &Sidecar{Host: h, exited: make(chan struct{})}
 	s.cmd = h.Command(context.WithoutCancel(ctx), unprivileged(argv...)...)
-	line := make(firstLine, 1)
-	s.cmd.Stdout, s.cmd.Stderr = &lineWriter{to: line}, s
+	stdout := &dev.Output{}
+	s.cmd.Stdout, s.cmd.Stderr = stdout, &s.stderr
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -64,8 +63,9 @@ func (h *Host) Sidecar(ctx context.Context, token string, args ...string) (*Side
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	select {
-	case l := <-line:
-		if err := json.Unmarshal(l, &s.Ready); err != nil || !s.Ready.Ready {
+	case <-stdout.Line():
+		l := stdout.FirstLine()
+		if err := json.Unmarshal([]byte(l), &s.Ready); err != nil || !s.Ready.Ready {
 			return s, fmt.Errorf("the sidecar prints %q: %w", l, err)
 		}
 		return s, nil
@@ -76,19 +76,8 @@ func (h *Host) Sidecar(ctx context.Context, token string, args ...string) (*Side
 	}
 }
 
-// Write takes what the sidecar logs.
-func (s *Sidecar) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.log.Write(p)
-}
-
 // Log is what the sidecar has logged.
-func (s *Sidecar) Log() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.log.String()
-}
+func (s *Sidecar) Log() string { return s.stderr.String() }
 
 // Stop ends the sidecar as a container runtime does.
 func (s *Sidecar) Stop() error {
