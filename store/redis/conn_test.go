@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"respmesh/store/redis"
 )
@@ -134,6 +135,25 @@ func TestPositionAfterFirstReplica(t *testing.T) {
 		s.want("SET k v", "+OK\r\n")
 		if _, offset := e.Position(); fmt.Sprint(offset) != r.info("master_repl_offset") {
 			t.Errorf("at %d, the server is at %s", offset, r.info("master_repl_offset"))
+		}
+	}
+}
+
+// Connections that were made while the server was a replica tell offsets as soon as it is a primary.
+func TestPositionAfterPromotion(t *testing.T) {
+	primary := startReal(t)
+	r := startReal(t, "--replicaof", "127.0.0.1 "+primary.port)
+	until(t, "replica is online", func() bool { return r.info("master_link_status") == "up" })
+	e := open(t, redis.Options{URL: "redis://" + r.addr, ProbeEvery: 100 * time.Millisecond})
+	s := newSession(t, e)
+	s.want("GET k", "$-1\r\n")
+	r.do("REPLICAOF", "NO", "ONE")
+	until(t, "the history is known", func() bool { id, _ := e.Position(); return id == r.info("master_replid") })
+	for range 100 { // before the next question for the offset
+		s.want("SET k v", "+OK\r\n")
+		_, offset := e.Position()
+		if now := r.info("master_repl_offset"); fmt.Sprint(offset) != now {
+			t.Fatalf("at %d, the server is at %s", offset, now)
 		}
 	}
 }

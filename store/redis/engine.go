@@ -173,7 +173,7 @@ func (e *Engine) learn(in info) (moved func(int64), err error) {
 		}
 		e.publish(State{Reason: fmt.Sprintf("the server at %s is a replica of %s:%s now; promote it (REPLICAOF NO ONE), or attach its primary",
 			e.Addr(), in["master_host"], in["master_port"])})
-		return nil, nil
+		return e.moved, nil // a replica says no offsets, and may be promoted
 	}
 	e.publish(State{Primary: !in.replica(), Usable: true})
 	id, offset := in.history()
