@@ -16,8 +16,9 @@ const DefaultBacklog = 16 << 20
 // bytes.
 //
 // The bytes are a chain of chunks. Those who send them hold a place in the chain
-// and read without a lock; what neither they nor the backlog need any more is
-// left to the garbage collector.
+// and read without a lock. The bytes of what neither they nor the backlog need
+// any more are used again: a new piece for each old one would be all the garbage
+// that a store makes whose keys are overwritten.
 type Log struct {
 	hist atomic.Pointer[history]
 
@@ -28,6 +29,7 @@ type Log struct {
 	effects  int64  // offset after the last byte that changed the data
 	head     *chunk // the oldest chunk kept; nil before the first byte
 	tail     *chunk // the one being filled
+	spare    []byte // of a chunk that nobody needs any more
 	keeper   Keeper // may be nil
 	backlog  int64
 	cursors  []*cursor
@@ -124,22 +126,37 @@ func (l *Log) roomLocked(at, before int64) *chunk {
 	if l.tail != nil && int(l.tail.n.Load()) < len(l.tail.buf) {
 		return l.tail
 	}
-	c := &chunk{base: at, buf: make([]byte, min(max(l.backlog/16, 64), 256<<10))}
+	for l.head != l.tail && at-l.head.next.Load().base >= l.backlog {
+		l.releaseLocked(l.head)
+		l.head = l.head.next.Load()
+	}
+	c := &chunk{base: at, buf: l.spare}
+	if l.spare = nil; c.buf == nil {
+		c.buf = make([]byte, min(max(l.backlog/16, 64), 256<<10))
+	}
 	if l.tail == nil {
 		l.head = c
 	} else {
 		l.tail.next.Store(c)
 	}
 	l.tail = c
-	for l.head != c && at-l.head.next.Load().base >= l.backlog {
-		l.head = l.head.next.Load()
-	}
 	for _, cu := range l.cursors {
 		if before-cu.sent.Load() > cu.limit {
 			cu.cut(errOverrun)
 		}
 	}
 	return c
+}
+
+// releaseLocked keeps the bytes of a chunk that leaves the backlog for the next
+// one, unless somebody may be sending them still.
+func (l *Log) releaseLocked(c *chunk) {
+	for _, cu := range l.cursors {
+		if cu.sent.Load() < c.base+int64(len(c.buf)) {
+			return
+		}
+	}
+	l.spare = c.buf
 }
 
 // Reset starts the log anew at a position, as after loading the data of that

@@ -1,8 +1,14 @@
 package psync_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -122,4 +128,65 @@ func BenchmarkWaitReached(b *testing.B) {
 			_ = l.Wait(context.Background(), id, 100)
 		}
 	})
+}
+
+// A backlog takes no new memory once it is full.
+func TestBacklogReusesItsMemory(t *testing.T) {
+	l := psync.NewLog(1 << 20)
+	p := make([]byte, 1000)
+	fill := func(times int) {
+		for range times << 20 / len(p) {
+			l.Append(p)
+		}
+	}
+	fill(2)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	fill(64)
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 8<<20 {
+		t.Errorf("64 MiB through a backlog of 1 MiB allocate %d bytes", took)
+	}
+}
+
+// A replica that takes the stream much later than the backlog would keep it gets every byte as it was.
+func TestSlowReplicaKeepsItsPlace(t *testing.T) {
+	n := newNode(t, 1<<10, func(o *psync.PrimaryOptions) { o.PingEvery = time.Hour })
+	conn, err := net.Dial("tcp", n.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "SYNC\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(conn)
+	head, err := in.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := strconv.Atoi(strings.TrimSpace(head[1:]))
+	if err != nil {
+		t.Fatalf("the snapshot is announced with %q", head)
+	}
+	if _, err := in.Discard(size); err != nil {
+		t.Fatal(err)
+	}
+	const commands = 12_000 // more than sockets take
+	frameOf := func(i int) string { return fmt.Sprintf("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000\r\n%01000d\r\n", i) }
+	for i := range commands {
+		n.log.Append([]byte(frameOf(i)))
+	}
+	got := make([]byte, len(frameOf(0)))
+	for i := range commands {
+		if _, err := io.ReadFull(in, got); err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != frameOf(i) {
+			t.Fatalf("command %d is %q", i, got)
+		}
+	}
 }
