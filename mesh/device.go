@@ -133,6 +133,7 @@ type Device struct {
 	filter *Filter
 	watch  *watcher
 	flood  *flood
+	cut    *cutter
 
 	mu     sync.Mutex
 	key    PublicKey               // guarded by mu
@@ -156,11 +157,12 @@ func newDevice(c Config, t tunnel) (*Device, error) {
 		peers:  make(map[PublicKey]Peer),
 		addrs:  make(map[netip.Addr]struct{}),
 		filter: c.Filter,
+		cut:    new(cutter),
 		conns:  newConns(c.ConnsPerPeer, c.Filter, c.Log),
 	}
 	d.flood = newFlood(d.key)
 	d.watch = newWatcher(d, c.Resolve)
-	d.wg = wgdevice.NewDevice(filtered{t.link(), c.Filter, &dropLog{log: c.Log}}, newHandshakes(b, d.flood), wgLogger(c.Log))
+	d.wg = wgdevice.NewDevice(filtered{t.link(), c.Filter, &dropLog{log: c.Log}, d.cut}, newHandshakes(b, d.flood), wgLogger(c.Log))
 	fail := func(err error) (*Device, error) {
 		d.Close()
 		return nil, fmt.Errorf("mesh device: %w", err)

@@ -192,7 +192,7 @@ func TestDropsByOrg(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newTestFilter(t, nodeRules)
 		var out bytes.Buffer
-		link := filtered{nil, f, &dropLog{log: slog.New(slog.NewTextHandler(&out, nil))}}
+		link := filtered{nil, f, &dropLog{log: slog.New(slog.NewTextHandler(&out, nil))}, new(cutter)}
 		aToB := packet(tcp6, addr(orgA, 1), addr(orgB, 1), tcpHeader(40000, 6379, syn))
 		for range 1000 {
 			if link.allow(Inbound, aToB) {

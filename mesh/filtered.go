@@ -7,17 +7,21 @@ type filtered struct {
 	tun.Device
 	filter *Filter
 	log    *dropLog
+	cut    *cutter
 }
 
 // Read leaves the size of a dropped packet at zero, which WireGuard skips.
 func (f filtered) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	if n := f.cut.left(bufs, sizes, offset); n > 0 {
+		return n, nil
+	}
 	n, err := f.Device.Read(bufs, sizes, offset)
 	for i := range n {
 		if sizes[i] > 0 && !f.allow(Outbound, bufs[i][offset:offset+sizes[i]]) {
 			sizes[i] = 0
 		}
 	}
-	return n, err
+	return f.cut.apply(bufs, sizes, offset, n), err
 }
 
 // Write compacts the packets that pass to the front of bufs. WireGuard uses the

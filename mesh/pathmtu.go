@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A path that loses large packets and carries small ones looks healthy until somebody writes a large value, which then hangs.
+// A path that loses large packets and carries small ones looks healthy until somebody writes a large value, which would hang (see cutter).
 // So every few seconds a probe is as large as packets get, and so is its answer. When one is lost, the next ones follow sooner. If
 // three in a row are lost while small ones are answered, smaller ones are sent too, to say how large a packet passes.
 
@@ -42,6 +42,8 @@ type mtu struct {
 	lost    int // of full size, in a row
 	trouble bool
 	passes  int // the largest known to pass
+	now     int // the largest of those under way that passed
+	less    int // rounds in a row in which less passed than before
 }
 
 type bigQuestion struct {
@@ -54,19 +56,23 @@ type bigProbe struct {
 	msg []byte
 }
 
+// unknown: whether packets of the MTU pass hasn't been asked with success yet.
+func (m *mtu) unknown() bool { return m.passes == 0 && !m.trouble }
+
 // bigLocked makes the next large probes for a node, and judges the last ones.
 func (p *Prober) bigLocked(a netip.Addr, t *target, now time.Time) []bigProbe {
 	if !t.reachable {
-		t.mtu.pending = nil
 		return nil
 	}
 	if slices.ContainsFunc(t.mtu.pending, func(q bigQuestion) bool { return q.size == p.opt.MTU }) {
 		if t.mtu.lost++; t.mtu.lost == bigLost && !t.mtu.trouble {
 			t.mtu.trouble, t.mtu.passes = true, 0
+			p.announceLocked()
 			p.opt.Log.Warn("large packets to a node are lost: let UDP datagrams that are 80 bytes larger than the MTU pass between the nodes",
 				"addr", a, "mtu", p.opt.MTU)
 		}
 	}
+	t.mtu.narrows()
 	t.mtu.pending = t.mtu.pending[:0]
 	sizes := []int{p.opt.MTU}
 	if t.mtu.trouble {
@@ -88,14 +94,14 @@ func (p *Prober) bigLocked(a netip.Addr, t *target, now time.Time) []bigProbe {
 	return out
 }
 
-// probeBig sends large probes to all nodes that can be reached, or to those of which the last one was lost.
+// probeBig sends large probes to all nodes that can be reached, or to those that weren't sent any and those of which the last one was lost.
 func (p *Prober) probeBig(doubtful bool) {
 	now := time.Now()
 	var out []bigProbe
 	p.mu.Lock()
 	for a, t := range p.targets {
 		waits, lost := t.mtu.asked(now.Add(-min(p.opt.DeadAfter, p.opt.BigEvery/2)))
-		if waits || doubtful && (!lost || t.mtu.trouble) {
+		if waits || doubtful && !t.mtu.unknown() && (!lost || t.mtu.trouble) {
 			continue
 		}
 		out = append(out, p.bigLocked(a, t, now)...)
@@ -121,13 +127,28 @@ func (p *Prober) bigAnswered(from netip.AddrPort, seq uint32, cookie [8]byte, si
 		return
 	}
 	t.mtu.pending = slices.Delete(t.mtu.pending, i, i+1)
-	t.mtu.passes = max(t.mtu.passes, size)
+	t.mtu.now = max(t.mtu.now, size)
+	if size > t.mtu.passes {
+		t.mtu.passes = size
+		p.announceLocked()
+	}
 	if size == p.opt.MTU {
 		if t.mtu.trouble {
 			p.opt.Log.Info("large packets to a node pass again", "addr", from.Addr())
+			p.announceLocked()
 		}
 		t.mtu.lost, t.mtu.trouble = 0, false
 	}
+}
+
+// narrows judges a round of probes on a path in trouble: it may carry less by now.
+func (m *mtu) narrows() {
+	if !m.trouble || m.now >= m.passes {
+		m.less = 0
+	} else if m.less++; m.less == bigLost {
+		m.passes, m.less = m.now, 0
+	}
+	m.now = 0
 }
 
 // asked tells whether large probes wait for their answers still, and whether some of those sent before a time have none.

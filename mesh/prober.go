@@ -167,8 +167,8 @@ func (p *Prober) RTT(a netip.Addr) (time.Duration, bool) {
 	return t.rtt, t.reachable
 }
 
-// Changed is closed at the next change of any node's reachability. Get it before
-// asking RTT, so that no change is missed.
+// Changed is closed at the next change of any node's reachability, or of the size of packets that pass. Get it before
+// asking RTT or Stats, so that no change is missed.
 func (p *Prober) Changed() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -310,6 +310,7 @@ func (p *Prober) probe(onlyNew bool) {
 		t.probed = true
 		if t.reachable && now.Sub(t.since) >= p.opt.DeadAfter {
 			t.reachable = false
+			t.mtu = mtu{} // when it comes back, the way may be another one
 			p.opt.Log.Warn("node unreachable", "addr", a, "silent", now.Sub(t.since))
 			p.announceLocked()
 		}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"respmesh/mesh"
 	"respmesh/netconf"
 	"respmesh/netconf/etcd"
 )
@@ -140,20 +142,47 @@ func (n *Node) reportLocked() {
 // lookAtPaths is how often a node looks whether large packets pass.
 const lookAtPaths = 2 * time.Second
 
-// followPaths makes known which paths large packets don't pass, until ctx ends.
+// followPaths makes known which paths large packets don't pass, and keeps to what passes, until ctx ends.
 func (n *Node) followPaths(ctx context.Context) {
 	tick := time.NewTicker(lookAtPaths)
 	defer tick.Stop()
 	for {
+		changed := n.prober.Changed()
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-changed:
 		}
+		topology, _ := n.source.Current()
+		n.fitPaths(topology)
 		n.reporting.Lock()
 		n.reportLocked()
 		n.reporting.Unlock()
 	}
+}
+
+// fitPaths makes TCP to the other nodes fit the paths to them. As long as it isn't known what one carries, which is so when a node
+// starts, that is little: the control plane has to get through before anything else.
+func (n *Node) fitPaths(t *netconf.Topology) {
+	most := make(map[netip.Addr]int)
+	for _, other := range t.Nodes {
+		if other.Name != n.opts.Name {
+			most[other.Addr] = mesh.SafePacket
+		}
+	}
+	if n.prober != nil {
+		for _, p := range n.prober.Stats() {
+			switch _, known := most[p.Addr]; {
+			case !known, p.PathMTU == 0:
+			case p.PathMTU >= mesh.DefaultMTU:
+				delete(most, p.Addr)
+			default:
+				most[p.Addr] = p.PathMTU
+			}
+		}
+	}
+	n.device.SetPathMTU(most)
 }
 
 // narrow are the paths on which packets of the mesh's MTU are lost.

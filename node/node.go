@@ -272,6 +272,7 @@ func (n *Node) apply(ctx context.Context, t *netconf.Topology) error {
 	err := errors.Join(n.device.SetAddrs(addrs), n.device.SetPeers(peers))
 	n.applying.Unlock()
 	n.prober.SetTargets(n.probeTargets(t))
+	n.fitPaths(t)
 	n.followMemory(t)
 	err = errors.Join(err, n.serveResolvers(t), n.reconcileDatabases(ctx, t))
 	n.report(t.Revision)

@@ -187,6 +187,7 @@ func (s *Server) meet(t *netconf.Topology) error {
 		return err
 	}
 	s.node.infra = self.Addr
+	s.node.fitPaths(t)
 	rules, addrs, peers := s.node.wanted(t)
 	return errors.Join(s.node.filter.SetRules(rules), s.node.device.SetAddrs(addrs), s.node.device.SetPeers(peers))
 }

@@ -50,7 +50,7 @@ const (
 	packetByIPv6 = packetInside + 80
 )
 
-// narrowPaths says on which paths large values hang.
+// narrowPaths says on which paths large packets are lost.
 func narrowPaths(w io.Writer, nodes []api.Node) error {
 	var lines []string
 	for _, n := range nodes {
@@ -65,7 +65,7 @@ func narrowPaths(w io.Writer, nodes []api.Node) error {
 	if lines == nil {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "\nLarge packets are lost:\n%s\nLarge values hang there. Let packets of %d bytes pass between these hosts (%d by IPv4).\n",
+	_, err := fmt.Fprintf(w, "\nLarge packets are lost:\n%s\nThe nodes send smaller ones there, which is slower. Let packets of %d bytes pass between these hosts (%d by IPv4).\n",
 		strings.Join(lines, ""), packetByIPv6, packetByIPv4)
 	return err
 }

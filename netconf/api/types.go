@@ -86,7 +86,7 @@ type Node struct {
 	Tunnel    string     `json:"tunnel,omitempty" doc:"userspace or tun"`
 	Revision  uint64     `json:"revision,omitempty" doc:"of the topology that it runs on"`
 	Control   string     `json:"control,omitempty" doc:"leader, member or learner of the control plane; absent: it doesn't carry it"`
-	// NarrowPaths hang large values, though small ones pass.
+	// NarrowPaths lose large packets, though small ones pass.
 	NarrowPaths []NarrowPath `json:"narrow_paths,omitempty" doc:"paths to other nodes on which packets of the mesh's MTU are lost"`
 }
 
