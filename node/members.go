@@ -81,6 +81,9 @@ func (s *Server) keepMembers(ctx context.Context) {
 		if err == nil {
 			err = s.takeAuthority(ctx)
 		}
+		if err == nil {
+			err = s.keepApart(ctx)
+		}
 		if err != nil && ctx.Err() == nil {
 			s.opts.Log.Warn("members of the control plane", "err", err)
 		}

@@ -137,3 +137,20 @@ func whenHealthy(ctx context.Context, change func() error) error {
 		}
 	}
 }
+
+// Leads tells whether the member leads its cluster.
+func (m *Member) Leads() bool {
+	leader := uint64(m.etcd.Server.Leader())
+	return leader != 0 && leader == m.ID()
+}
+
+// GiveLead has another voter lead the cluster from now on, if this member leads it and that one has everything.
+func (m *Member) GiveLead(ctx context.Context, to uint64) error {
+	if !m.Leads() {
+		return nil
+	}
+	if err := m.etcd.Server.MoveLeader(ctx, m.ID(), to); err != nil {
+		return fmt.Errorf("give the lead of the control plane to member %x: %w", to, err)
+	}
+	return nil
+}
