@@ -184,6 +184,13 @@ func TestControlAPIInsideAnOrg(t *testing.T) {
 			}
 		}
 	}
+	// The token was made at another node: this one may hear of it a moment later.
+	eventually(t, 10*time.Second, func() error {
+		if code, body := ask("/v1/databases", token); code == http.StatusUnauthorized || code == http.StatusTooManyRequests {
+			return fmt.Errorf("%d %s", code, body)
+		}
+		return nil
+	})
 	if code, body := ask("/v1/databases", token); code != http.StatusOK || !strings.Contains(body, "posts") || strings.Contains(body, "cart") {
 		t.Errorf("its own databases: %d %s", code, body)
 	}
