@@ -13,6 +13,10 @@ import (
 // Race says whether the program under test has the race detector in it, which makes it several times slower.
 const Race = raceEnabled
 
+// RaceOptions is an environment variable for programs with the race detector: it changes their exit status, and they don't wait a
+// second at their end for goroutines that may find something yet.
+const RaceOptions = "GORACE=halt_on_error=0 exitcode=66 atexit_sleep_ms=0"
+
 // Builder builds the program once and keeps it until Remove. The zero value works: it builds with the race detector if the
 // test has it.
 type Builder struct {

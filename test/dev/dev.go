@@ -89,7 +89,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 		cmd:    exec.Command(argv[0], argv[1:]...),
 		exited: make(chan struct{}),
 	}
-	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+temp, "GORACE=halt_on_error=0 exitcode=66"), o.Env...)
+	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+temp, RaceOptions), o.Env...)
 	p.cmd.SysProcAttr = o.SysProc
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	begin := time.Now()

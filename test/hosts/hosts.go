@@ -120,7 +120,7 @@ func (m *Mesh) start(ctx context.Context, n *Node, first ...string) error {
 		"--tunnel", "userspace", "--http", strconv.Itoa(n.HTTP)}, n.Args...)
 	args = append(args, first...)
 	cmd := exec.Command(m.Binary, args...)
-	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=0 exitcode=66")
+	cmd.Env = append(os.Environ(), dev.RaceOptions)
 	stdout, stderr := &dev.Output{}, &dev.Output{}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	n.mu.Lock()

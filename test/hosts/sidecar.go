@@ -86,7 +86,7 @@ func (m *Mesh) StartSidecar(ctx context.Context, dir, token string, args ...stri
 	}
 	s := &Sidecar{exited: make(chan struct{}), cmd: exec.Command(all[0], all[1:]...)}
 	s.cmd.Dir = dir
-	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "RESPMESH_TOKEN=" + token, "GORACE=halt_on_error=0 exitcode=66"}
+	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "RESPMESH_TOKEN=" + token, dev.RaceOptions}
 	stdout := &dev.Output{}
 	s.cmd.Stdout, s.cmd.Stderr = stdout, &s.stderr
 	if err := s.cmd.Start(); err != nil {
