@@ -83,7 +83,7 @@ func disturbBig(t testing.TB, c *Conn, rng *rand.Rand, n int) {
 // What a snapshot says of big keys is what they were when it began, whatever is done to them meanwhile.
 func TestSnapshotOfBigKeys(t *testing.T) {
 	const n = 12_000
-	for seed := range uint64(3) {
+	for seed := range uint64(2) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		e := newEngine(t, Options{HashSeed: seed})
 		c := newConn(e)

@@ -1,7 +1,8 @@
 // Package conformance runs the same random commands on our engine and on a real redis-server 7.0 and compares every
 // reply, and at the end every key. The commands come from a seeded grammar, hostile arguments included.
 //
-// Without settings it is the same sequences each time, so that a change answers for itself only. To search for more:
+// Without settings it is the same few sequences each time, so that a change answers for itself only; `make test` goes on with the next
+// ones for two minutes. To search for more:
 //
 //	RESPMESH_CONFORMANCE_TIME    how long to search, beginning with a random seed
 //	RESPMESH_CONFORMANCE_SEED    begin with this seed: the failing sequence of a report again
