@@ -11,6 +11,7 @@ package conformance
 
 import (
 	"fmt"
+	"iter"
 	"math"
 	"os"
 	"slices"
@@ -41,8 +42,10 @@ func TestRedisAnswersAsRedis(t *testing.T) {
 	}
 }
 
-func search(t *testing.T, want, got target) {
-	first, count, deadline := uint64(1), uint64(usualSequences), time.Time{}
+// seeds are those of the sequences to try: a few, or as many as a share of the time in the environment allows.
+func seeds(t *testing.T, usual uint64, share float64) iter.Seq[uint64] {
+	t.Helper()
+	first, count, deadline := uint64(1), usual, time.Time{}
 	if testing.Short() {
 		count /= 5
 	}
@@ -51,7 +54,7 @@ func search(t *testing.T, want, got target) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		first, count, deadline = uint64(time.Now().UnixNano()), math.MaxUint64, time.Now().Add(d)
+		first, count, deadline = uint64(time.Now().UnixNano()), math.MaxUint64, time.Now().Add(time.Duration(share*float64(d)))
 	}
 	if s := os.Getenv("RESPMESH_CONFORMANCE_SEED"); s != "" {
 		n, err := strconv.ParseUint(s, 10, 64)
@@ -61,6 +64,19 @@ func search(t *testing.T, want, got target) {
 		first = n
 	}
 	t.Logf("first seed %d", first)
+	return func(yield func(uint64) bool) {
+		runs := uint64(0)
+		for runs < count && (deadline.IsZero() || time.Now().Before(deadline)) {
+			runs++
+			if !yield(first + runs - 1) {
+				break
+			}
+		}
+		t.Logf("%d sequences of %d commands", runs, sequenceLength)
+	}
+}
+
+func search(t *testing.T, want, got target) {
 	seen := map[string]bool{}
 	var findings []string
 	if names := missing(t, got); len(names) > 0 {
@@ -69,14 +85,14 @@ func search(t *testing.T, want, got target) {
 			seen[n] = true
 		}
 	}
-	runs := uint64(0)
-	for ; runs < count && len(findings) < maxFindings; runs++ {
-		if !deadline.IsZero() && time.Now().After(deadline) {
+	runs := 0
+	for seed := range seeds(t, usualSequences, 0.75) {
+		runs++
+		runSeed(t, want, got, seed, func(f string) { findings = append(findings, f) }, seen)
+		if len(findings) >= maxFindings {
 			break
 		}
-		runSeed(t, want, got, first+runs, func(f string) { findings = append(findings, f) }, seen)
 	}
-	t.Logf("%d sequences of %d commands", runs, sequenceLength)
 	for _, f := range findings {
 		t.Error(f)
 	}
@@ -105,7 +121,7 @@ func runSeed(t *testing.T, want, got target, seed uint64, found func(string), se
 		}
 		if !seen[m.signature] {
 			seen[m.signature] = true
-			short, m, err := shrink(want, got, proto, sequence, m)
+			short, m, err := shrink(func(s []step) (*mismatch, error) { return compare(want, got, proto, s) }, sequence, m)
 			if err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}

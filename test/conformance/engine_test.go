@@ -33,6 +33,8 @@ type engineTarget struct {
 	listener *embedded.Conn
 	mu       sync.Mutex
 	pushed   []byte // to the listener
+
+	stream *recorder // of what replicas are told, if somebody wants to know
 }
 
 func newEngineTarget(t *testing.T) target {
@@ -55,7 +57,11 @@ func (e *engineTarget) close() {
 
 func (e *engineTarget) reset(proto int) error {
 	e.close()
-	e.engine = embedded.New(embedded.Options{HashSeed: 1, Version: "7.0.15", Saver: noSaver{}})
+	o := embedded.Options{HashSeed: 1, Version: "7.0.15", Saver: noSaver{}}
+	if e.stream != nil {
+		o.Sink = e.stream
+	}
+	e.engine = embedded.New(o)
 	for i := range e.conns {
 		e.conns[i] = e.engine.NewConn(embedded.ConnOptions{ID: int64(i + 1), Addr: "127.0.0.1:1", Proto: 2, Push: func([]byte) {}})
 		if p, err := e.do(i, []string{"HELLO", strconv.Itoa(proto)}); err != nil || p.isError() {

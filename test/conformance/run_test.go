@@ -203,7 +203,7 @@ func compareKeyspaces(want, got target) (*mismatch, error) {
 }
 
 // shrink drops steps for as long as the same difference remains.
-func shrink(want, got target, proto int, sequence []step, found *mismatch) ([]step, *mismatch, error) {
+func shrink(compare func([]step) (*mismatch, error), sequence []step, found *mismatch) ([]step, *mismatch, error) {
 	if found.at < len(sequence) {
 		sequence = sequence[:found.at+1]
 	}
@@ -212,7 +212,7 @@ func shrink(want, got target, proto int, sequence []step, found *mismatch) ([]st
 		for from := 0; from < len(sequence); {
 			to := min(from+size, len(sequence))
 			try := slices.Concat(sequence[:from], sequence[to:])
-			m, err := compare(want, got, proto, try)
+			m, err := compare(try)
 			if err != nil {
 				return nil, nil, err
 			}

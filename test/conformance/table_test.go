@@ -47,6 +47,7 @@ func notHere() map[string]string {
 func differences() map[string]string {
 	limits := "thresholds of encodings, `save`, `appendonly` and the like can't be set; parameters without a meaning here don't exist"
 	return map[string]string{
+		"bitfield":            "replicas are told of what failed by `OVERFLOW FAIL`, too, since the key has grown: redis-server's go without",
 		"auth":                "the engine has the default user only; the node checks passwords before",
 		"client|info":         "fields about buffers and file descriptors are missing",
 		"client|list":         "fields about buffers and file descriptors are missing",
@@ -154,7 +155,7 @@ func table() string {
 	b.WriteString("# Commands of the embedded engine\n\n" +
 		"Written by `go test ./test/conformance -run Table -update` from the code. The yardstick is redis-server 7.0.15.\n\n" +
 		"*Compared* says how a command is held against the real server: **random** by random sequences of commands with hostile\n" +
-		"arguments (test/conformance; replies, keyspace events and the data at the end), **listed** by lists of commands in the engine's\n" +
+		"arguments (test/conformance; replies, keyspace events, what replicas are told, and the data at the end), **listed** by lists of commands in the engine's\n" +
 		"own tests.\n\n")
 	tested, elsewhere, known, reasons := inGrammar(), comparedElsewhere(), differences(), notHere()
 	groups := map[string][]*command.Spec{}

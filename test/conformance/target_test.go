@@ -51,7 +51,7 @@ func startRedis(t *testing.T) *redisTarget {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s")
-	cmd := exec.Command(bin, "--port", "0", "--unixsocket", socket, "--save", "", "--hz", "500", "--dir", dir, "--loglevel", "warning")
+	cmd := exec.Command(bin, "--port", "0", "--unixsocket", socket, "--save", "", "--hz", "500", "--repl-diskless-sync-delay", "0", "--dir", dir, "--loglevel", "warning")
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -62,7 +62,12 @@ func startRedis(t *testing.T) *redisTarget {
 		_ = os.RemoveAll(dir)
 	})
 	r := &redisTarget{socket: socket}
-	t.Cleanup(r.close)
+	t.Cleanup(func() {
+		r.close()
+		if r.replica != nil {
+			_ = r.replica.Close()
+		}
+	})
 	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -83,6 +88,9 @@ type redisTarget struct {
 	socket string
 	conns  [3]net.Conn
 	r      [3]*bufio.Reader
+
+	replica net.Conn      // where somebody follows
+	stream  *bufio.Reader // what it is told
 }
 
 func (r *redisTarget) close() {
