@@ -34,6 +34,10 @@ type call struct {
 	raw  []byte // the command as a RESP array
 	out  []byte
 
+	hashed []byte // the key whose hash is known: see ahead
+	hash   uint64
+	seen   uint // see touch
+
 	proto   int   // 2 or 3: the shape of replies
 	now     int64 // unix ms, one for the whole command
 	dbIndex int
@@ -71,7 +75,7 @@ func (x *call) read(key []byte) *object {
 
 // peek is read without counting a hit or an access.
 func (x *call) peek(key []byte) *object {
-	ent := x.db.keys.find(key)
+	ent := x.find(key)
 	if ent == nil {
 		return nil
 	}
@@ -88,13 +92,13 @@ func (x *call) peek(key []byte) *object {
 }
 
 // expired: the stream of a primary knows best what exists, so for it nothing is expired.
-func (x *call) expired(ent *entry[object]) bool {
+func (x *call) expired(ent *entry) bool {
 	return x.db.expireAt(&ent.val) < x.now && !x.fromStream
 }
 
 // write returns the value of a key that the command is going to change. An expired one is deleted first.
 func (x *call) write(key []byte) *object {
-	ent := x.db.keys.find(key)
+	ent := x.find(key)
 	if ent == nil {
 		return nil
 	}

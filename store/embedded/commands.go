@@ -26,6 +26,7 @@ type bound struct {
 	handle handler
 	shared bool
 	quick  bool // see quick
+	key    int8 // the first key's place, 0: there is none, or it depends on the arguments
 }
 
 // commandTables lists the tables of all types.
@@ -77,7 +78,7 @@ func bindCommands() []bound {
 			if r.lock != lockByFlag {
 				shared = r.lock == lockShared
 			}
-			all[spec.ID] = bound{r.handle, shared, quick(spec)}
+			all[spec.ID] = bound{r.handle, shared, quick(spec), int8(spec.FirstKey)}
 		}
 	}
 	return all

@@ -234,13 +234,22 @@ func (c *Conn) run(dst []byte, reqs []command.Request) (out []byte, n int, w *wa
 	e, x := c.e, &c.x
 	x.e, x.c, x.out, x.lapsed, x.fromStream = e, c, dst, false, c.fromStream
 	x.startClock()
+	var ahead hashes
+	known := 0 // the hashes are of commands below this one
 	for i := range reqs {
 		if i > 0 && i%spanMost == 0 {
 			x.settle()
 			x.startClock()
 		}
+		if i == known && i+1 < len(reqs) {
+			known = min(i+spanMost, len(reqs))
+			x.ahead(reqs[i:known], &ahead)
+		}
 		n++
 		x.begin(reqs[i].Spec, reqs[i].Args, reqs[i].Raw)
+		if i < known {
+			x.hashed, x.hash = x.firstKey(&reqs[i]), ahead[i%spanMost]
+		}
 		c.process(x)
 		if e.effects.n > 0 {
 			e.effects.end()
@@ -265,13 +274,13 @@ func (c *Conn) run(dst []byte, reqs []command.Request) (out []byte, n int, w *wa
 	e.count(x)
 	c.active = x.now
 	out, w = x.out, x.blocked
-	x.out, x.args, x.raw, x.db, x.blocked = nil, nil, nil, nil, nil // what an idle session would keep alive
+	x.out, x.args, x.raw, x.hashed, x.db, x.blocked = nil, nil, nil, nil, nil, nil // what an idle session would keep alive
 	return out, n, w
 }
 
 // begin prepares the call for a command.
 func (x *call) begin(spec *command.Spec, args [][]byte, raw []byte) {
-	x.spec, x.args, x.raw = spec, args, raw
+	x.spec, x.args, x.raw, x.hashed = spec, args, raw, nil
 	x.dirty, x.rewritten = 0, false
 	x.proto, x.dbIndex, x.db = x.c.proto, x.c.db, x.e.dbs[x.c.db]
 }

@@ -11,7 +11,7 @@ type deadlines struct {
 
 type deadline struct {
 	at  int64 // unix ms
-	ent *entry[object]
+	ent *entry
 }
 
 const (

@@ -468,7 +468,7 @@ func dump(e *Engine) map[string]string {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	for i, ks := range e.dbs {
-		ks.keys.each(func(ent *entry[object]) bool {
+		ks.keys.each(func(ent *entry) bool {
 			var buf bytes.Buffer
 			s := &snapshot{w: rdb.NewWriter(&buf), db: -1}
 			s.w.SelectDB(0, 1, 0)

@@ -195,7 +195,7 @@ func (e *Engine) evictOne() bool {
 }
 
 // victim chooses the key to evict, nil if there is none.
-func (e *Engine) victim() (db int, ent *entry[object]) {
+func (e *Engine) victim() (db int, ent *entry) {
 	switch e.limit.policy {
 	case VolatileFirst:
 		if db, ent = e.randomKey(true); ent == nil {
@@ -231,7 +231,7 @@ func (e *Engine) victim() (db int, ent *entry[object]) {
 }
 
 // randomKey draws a key from the databases, each by turn.
-func (e *Engine) randomKey(withTTL bool) (int, *entry[object]) {
+func (e *Engine) randomKey(withTTL bool) (int, *entry) {
 	start := rand.IntN(len(e.dbs))
 	for n := range e.dbs {
 		i := (start + n) % len(e.dbs)
@@ -243,7 +243,7 @@ func (e *Engine) randomKey(withTTL bool) (int, *entry[object]) {
 }
 
 // randomKey draws a key, nil if there is none.
-func (ks *keyspace) randomKey(withTTL bool) *entry[object] {
+func (ks *keyspace) randomKey(withTTL bool) *entry {
 	if !withTTL {
 		return ks.keys.random()
 	}

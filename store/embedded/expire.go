@@ -133,13 +133,13 @@ func (e *Engine) expireDue(now int64, slice time.Duration) (more bool) {
 	return false
 }
 
-func (e *Engine) expireKey(db int, ent *entry[object]) {
+func (e *Engine) expireKey(db int, ent *entry) {
 	e.stats.expired.Add(1)
 	e.drop(db, ent, "expired")
 }
 
 // drop deletes a key on the engine's own account; replicas are told, and who listens to events.
-func (e *Engine) drop(db int, ent *entry[object], event string) {
+func (e *Engine) drop(db int, ent *entry, event string) {
 	k := bytesOf(ent.key)
 	e.dbs[db].remove(k)
 	e.touched(db, k)

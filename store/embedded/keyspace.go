@@ -5,7 +5,7 @@ import "unsafe"
 // keyspace is one database: its keys, the order in which those with a TTL end, and the memory of both. It knows
 // nothing of clients or replicas.
 type keyspace struct {
-	keys     *keytable[object]
+	keys     *keytable
 	volatile deadlines
 	memory   int64
 
@@ -14,12 +14,12 @@ type keyspace struct {
 }
 
 func newKeyspace(seed uint64) *keyspace {
-	return &keyspace{keys: newKeytable[object](seed)}
+	return &keyspace{keys: newKeytable(seed)}
 }
 
 // entryOf gives the entry that an object is part of: objects exist nowhere else.
-func entryOf(o *object) *entry[object] {
-	return (*entry[object])(unsafe.Add(unsafe.Pointer(o), -int(unsafe.Offsetof(entry[object]{}.val))))
+func entryOf(o *object) *entry {
+	return (*entry)(unsafe.Add(unsafe.Pointer(o), -int(unsafe.Offsetof(entry{}.val))))
 }
 
 func (ks *keyspace) len() int { return ks.keys.len() }

@@ -13,18 +13,19 @@ import (
 //
 // Methods in the first group don't change anything, not even the progress of a resize: they may run
 // under the engine's read lock. Entries don't move: a pointer to one stays good until it is removed.
-type keytable[V any] struct {
+type keytable struct {
 	seed   uint64
-	table  [2][]*entry[V] // table[1] is the target while a resize is under way
+	table  [2][]*entry // table[1] is the target while a resize is under way
 	used   [2]int
 	moved  int // buckets of table[0] below this index have been moved
 	paused int // >0: no resize steps (an iteration is under way that calls back)
 }
 
-// entry is one key of a table. val stands before key: a zero-sized last field would be padded.
-type entry[V any] struct {
-	next *entry[V]
-	val  V
+// entry is one key of a table with its value, which holds a tag of the key's hash: keys that aren't the one looked for are
+// told by it without being touched.
+type entry struct {
+	next *entry
+	val  object
 	key  string
 }
 
@@ -34,27 +35,42 @@ const (
 	tableEmptyVisits = 10
 )
 
-func newKeytable[V any](seed uint64) *keytable[V] { return &keytable[V]{seed: seed} }
+func newKeytable(seed uint64) *keytable { return &keytable{seed: seed} }
 
 // --- reading ---
 
-func (d *keytable[V]) len() int { return d.used[0] + d.used[1] }
+func (d *keytable) len() int { return d.used[0] + d.used[1] }
 
-func (d *keytable[V]) resizing() bool { return d.table[1] != nil }
+func (d *keytable) resizing() bool { return d.table[1] != nil }
 
-func (d *keytable[V]) find(key []byte) *entry[V] {
+func (d *keytable) find(key []byte) *entry {
 	if d.len() == 0 {
 		return nil
 	}
-	h := hashKey(d.seed, key)
-	for e := d.table[0][h&uint64(len(d.table[0])-1)]; e != nil; e = e.next {
-		if e.key == string(key) {
-			return e
+	return d.lookup(hashKey(d.seed, key), key)
+}
+
+// lookup is find for who knows the key's hash.
+func (d *keytable) lookup(h uint64, key []byte) *entry {
+	for t := range d.table {
+		table := d.table[t]
+		if len(table) == 0 {
+			break
+		}
+		for e := table[h&uint64(len(table)-1)]; e != nil; e = e.next {
+			if e.val.tag == hashTag(h) && e.key == string(key) {
+				return e
+			}
 		}
 	}
-	if d.resizing() {
-		for e := d.table[1][h&uint64(len(d.table[1])-1)]; e != nil; e = e.next {
-			if e.key == string(key) {
+	return nil
+}
+
+// head is an entry that lookup may look at first; nil if there is none.
+func (d *keytable) head(h uint64) *entry {
+	for t := range d.table {
+		if table := d.table[t]; len(table) > 0 {
+			if e := table[h&uint64(len(table)-1)]; e != nil {
 				return e
 			}
 		}
@@ -63,7 +79,7 @@ func (d *keytable[V]) find(key []byte) *entry[V] {
 }
 
 // each calls fn for every entry until it returns false. fn must not add to or remove from the table.
-func (d *keytable[V]) each(fn func(*entry[V]) bool) {
+func (d *keytable) each(fn func(*entry) bool) {
 	for _, table := range d.table {
 		for _, e := range table {
 			for ; e != nil; e = e.next {
@@ -77,7 +93,7 @@ func (d *keytable[V]) each(fn func(*entry[V]) bool) {
 
 // random returns an entry chosen at random, nil if there is none. Entries that share a bucket are slightly
 // less likely.
-func (d *keytable[V]) random() *entry[V] {
+func (d *keytable) random() *entry {
 	if d.len() == 0 {
 		return nil
 	}
@@ -88,7 +104,7 @@ func (d *keytable[V]) random() *entry[V] {
 	}
 	for {
 		i := low + rand.IntN(n0-low+n1)
-		var head *entry[V]
+		var head *entry
 		if i < n0 {
 			head = d.table[0][i]
 		} else {
@@ -112,11 +128,11 @@ func (d *keytable[V]) random() *entry[V] {
 // dict from the first call to the last is reported at least once, however the table is resized in between:
 // the cursor counts with its bits reversed, so the buckets that a bucket splits into or is merged with come
 // after or before it together. fn must not change the table.
-func (d *keytable[V]) scan(cursor uint64, fn func(*entry[V])) uint64 {
+func (d *keytable) scan(cursor uint64, fn func(*entry)) uint64 {
 	if d.len() == 0 {
 		return 0
 	}
-	emit := func(e *entry[V]) {
+	emit := func(e *entry) {
 		for ; e != nil; e = e.next {
 			fn(e)
 		}
@@ -152,7 +168,7 @@ func reverseIncrement(cursor, mask uint64) uint64 {
 // --- changing ---
 
 // add adds an entry for a key that isn't there yet.
-func (d *keytable[V]) add(key string) *entry[V] {
+func (d *keytable) add(key string) *entry {
 	d.grow()
 	d.step(1)
 	h := hashString(d.seed, key)
@@ -161,14 +177,15 @@ func (d *keytable[V]) add(key string) *entry[V] {
 		t = 1
 	}
 	i := h & uint64(len(d.table[t])-1)
-	e := &entry[V]{next: d.table[t][i], key: key}
+	e := &entry{next: d.table[t][i], key: key}
+	e.val.tag = hashTag(h)
 	d.table[t][i] = e
 	d.used[t]++
 	return e
 }
 
 // remove takes the key's entry out and returns it, nil if there is none.
-func (d *keytable[V]) remove(key []byte) *entry[V] {
+func (d *keytable) remove(key []byte) *entry {
 	if d.len() == 0 {
 		return nil
 	}
@@ -179,7 +196,7 @@ func (d *keytable[V]) remove(key []byte) *entry[V] {
 			continue
 		}
 		for p := &table[h&uint64(len(table)-1)]; *p != nil; p = &(*p).next {
-			if e := *p; e.key == string(key) {
+			if e := *p; e.val.tag == hashTag(h) && e.key == string(key) {
 				*p, e.next = e.next, nil
 				d.used[t]--
 				d.shrink()
@@ -197,31 +214,31 @@ func tableSize(n int) int {
 	return 1 << bits.Len64(uint64(n-1))
 }
 
-func (d *keytable[V]) grow() {
+func (d *keytable) grow() {
 	switch {
 	case d.resizing():
 	case len(d.table[0]) == 0:
-		d.table[0] = make([]*entry[V], tableMin)
+		d.table[0] = make([]*entry, tableMin)
 	case d.used[0] >= len(d.table[0]) && d.paused == 0:
-		d.table[1], d.moved = make([]*entry[V], tableSize(d.used[0]+1)), 0
+		d.table[1], d.moved = make([]*entry, tableSize(d.used[0]+1)), 0
 	}
 }
 
 // sparse tells whether the table is much too large and may be made smaller. Removals see to that, but not those during
 // an earlier resize or a pause.
-func (d *keytable[V]) sparse() bool {
+func (d *keytable) sparse() bool {
 	n := len(d.table[0])
 	return n > tableMin && d.used[0] < n/8 && !d.resizing() && d.paused == 0
 }
 
-func (d *keytable[V]) shrink() {
+func (d *keytable) shrink() {
 	if d.sparse() {
-		d.table[1], d.moved = make([]*entry[V], tableSize(d.used[0])), 0
+		d.table[1], d.moved = make([]*entry, tableSize(d.used[0])), 0
 	}
 }
 
 // step moves up to n buckets of a resize and tells whether there is more to do.
-func (d *keytable[V]) step(n int) bool {
+func (d *keytable) step(n int) bool {
 	if !d.resizing() || d.paused > 0 {
 		return false
 	}
@@ -249,7 +266,7 @@ func (d *keytable[V]) step(n int) bool {
 	if d.used[0] > 0 {
 		return true
 	}
-	d.table = [2][]*entry[V]{d.table[1], nil}
+	d.table = [2][]*entry{d.table[1], nil}
 	d.used = [2]int{d.used[1], 0}
 	d.moved = 0
 	return false
@@ -288,5 +305,8 @@ func hashKey(seed uint64, p []byte) uint64 {
 	}
 	return mix(hashM3^n, mix(a^hashM2, b^h))
 }
+
+// hashTag is what an entry knows of its key's hash: bits that don't choose the bucket.
+func hashTag(h uint64) uint16 { return uint16(h >> 48) }
 
 func hashString(seed uint64, s string) uint64 { return hashKey(seed, bytesOf(s)) }

@@ -170,7 +170,7 @@ func (e *Engine) touched(db int, key []byte) {
 func (e *Engine) touchedAll(db int, before, after *keyspace) {
 	now := e.now()
 	for key, ws := range e.watched[db] {
-		was, is, over := before.keys.find(bytesOf(key)), (*entry[object])(nil), false
+		was, is, over := before.keys.find(bytesOf(key)), (*entry)(nil), false
 		if after != nil {
 			is = after.keys.find(bytesOf(key))
 			over = is != nil && is.val.vol != 0 && after.expireAt(&is.val) < now

@@ -59,6 +59,7 @@ type object struct {
 	vol  uint32        // place in keyspace.volatile, 0: no TTL
 	kind kind
 	enc  encoding
+	tag  uint16 // of the key's hash: see entry
 	mark uint32 // the snapshot that has written this key
 }
 

@@ -102,12 +102,12 @@ func scanCommand(x *call) {
 	if !ok {
 		return
 	}
-	var found []*entry[object]
+	var found []*entry
 	cursor := o.cursor
 	// What was met counts, not what was let through: COUNT bounds the work.
 	met := 0
 	for left := o.count * scanEffort; ; {
-		cursor = x.db.keys.scan(cursor, func(ent *entry[object]) {
+		cursor = x.db.keys.scan(cursor, func(ent *entry) {
 			met++
 			if !o.matches(bytesOf(ent.key)) || o.kind != nil && !bytes.EqualFold(o.kind, []byte(ent.val.kind.String())) {
 				return
@@ -133,8 +133,8 @@ func keysCommand(x *call) {
 	if string(all.pattern) == "*" {
 		all.pattern = nil
 	}
-	var found []*entry[object]
-	x.db.keys.each(func(ent *entry[object]) bool {
+	var found []*entry
+	x.db.keys.each(func(ent *entry) bool {
 		switch {
 		case !all.matches(bytesOf(ent.key)):
 		case ent.val.vol != 0 && x.expired(ent):

@@ -180,7 +180,7 @@ func (s *snapshot) step() {
 }
 
 // barrier writes a key that is about to be changed, if the walk hasn't come to it.
-func (ks *keyspace) barrier(ent *entry[object]) {
+func (ks *keyspace) barrier(ent *entry) {
 	if ks.snap != nil && ent.val.mark != ks.snap.mark {
 		ks.snap.write(ks, ent)
 	}
@@ -197,7 +197,7 @@ func (s *snapshot) selectDB(ks *keyspace) {
 }
 
 // write writes a key, or sees to it that it will be written as it is now.
-func (s *snapshot) write(ks *keyspace, ent *entry[object]) {
+func (s *snapshot) write(ks *keyspace, ent *entry) {
 	o := &ent.val
 	o.mark = s.mark
 	if p := newPart(ks, ent); p != nil {

@@ -34,7 +34,7 @@ type element struct {
 
 // newPart begins a part. It costs little: for lists and streams a copy of what says where their chunks are, and of a stream's
 // groups. nil: the value is none that can be written in parts.
-func newPart(ks *keyspace, ent *entry[object]) *part {
+func newPart(ks *keyspace, ent *entry) *part {
 	o := &ent.val
 	p := &part{db: ks, key: bytesOf(ent.key), at: ks.expireAt(o)}
 	switch {
@@ -153,7 +153,7 @@ type aside struct {
 }
 
 // setAside keeps a key for the time after the part.
-func (s *snapshot) setAside(ks *keyspace, ent *entry[object]) {
+func (s *snapshot) setAside(ks *keyspace, ent *entry) {
 	a := &aside{db: ks, key: bytesOf(ent.key), at: ks.expireAt(&ent.val)}
 	a.val.put(ent.val.clone())
 	s.asides = append(s.asides, a)

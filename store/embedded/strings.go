@@ -335,7 +335,13 @@ func getexCommand(x *call) {
 
 func mgetCommand(x *call) {
 	x.array(len(x.args) - 1)
-	for _, key := range x.args[1:] {
+	var ahead hashes
+	keys := x.args[1:]
+	for i, key := range keys {
+		if i%spanMost == 0 {
+			x.aheadOf(keys[i:min(i+spanMost, len(keys))], &ahead)
+		}
+		x.hashed, x.hash = key, ahead[i%spanMost]
 		if o := x.read(key); o != nil && o.kind == kindString {
 			x.bulkOf(o)
 		} else {

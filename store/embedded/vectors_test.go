@@ -225,7 +225,7 @@ func audit(e *Engine) error {
 		var memory int64
 		n, volatile := 0, 0
 		var err error
-		ks.keys.each(func(ent *entry[object]) bool {
+		ks.keys.each(func(ent *entry) bool {
 			n++
 			o := &ent.val
 			if o.vol != 0 {
