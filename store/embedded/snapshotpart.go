@@ -57,10 +57,10 @@ func newPart(ks *keyspace, ent *entry) *part {
 			return element{name: field, value: value}
 		}, func(w *rdb.Writer, e element) { _ = w.Field(e.name, e.value) })
 	case o.kind == kindZSet && o.zset().big != nil:
-		d := o.zset().big.nodes
+		d := o.zset().big.members
 		n := d.len()
 		p.head = func(w *rdb.Writer) { _ = w.BeginZSet(p.key, p.at, n) }
-		ofDict(p, d, func(m *skipNode) element { return element{name: bytesOf(m.member), score: m.score} },
+		ofDict(p, d, func(m *zmember) element { return element{name: bytesOf(m.member), score: m.score} },
 			func(w *rdb.Writer, e element) { _ = w.Member(e.name, e.score) })
 	case o.kind == kindStream:
 		p.ofStream(o.stream())

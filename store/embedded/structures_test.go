@@ -336,35 +336,140 @@ func TestZSetAgainstModel(t *testing.T) {
 			}
 		}
 		if z.big != nil {
-			checkSkiplist(t, &z.big.list)
+			checkTree(t, &z.big.tree)
 		}
 	}
 }
 
-// checkSkiplist verifies every span.
-func checkSkiplist(t *testing.T, s *skiplist) {
+// checkTree verifies counts, bounds and the chain of leaves.
+func checkTree(t *testing.T, tree *zsetTree) {
 	t.Helper()
-	rank := map[*skipNode]int{&s.head: 0}
-	i := 0
-	for n := s.head.next; n != nil; n = n.next {
-		i++
-		rank[n] = i
-		if s.at(i-1) != n {
-			t.Fatalf("at(%d) is another node", i-1)
+	var leaves []*treeLeaf
+	bytes := 0
+	var below func(n treeNode) int
+	below = func(n treeNode) (count int) {
+		if n.leaf != nil {
+			leaves = append(leaves, n.leaf)
+			bytes += treeLeafMemory()
+			for i := range n.leaf.n {
+				if n.leaf.scores[i] != n.leaf.members[i].score {
+					t.Fatalf("a leaf has score %v, the member %v", n.leaf.scores[i], n.leaf.members[i].score)
+				}
+			}
+			return n.leaf.n
+		}
+		b := n.branch
+		bytes += treeBranchMemory()
+		for i := range b.n {
+			from := len(leaves)
+			got := below(b.nodes[i])
+			if got != b.counts[i] || got == 0 {
+				t.Fatalf("%d members below a node that counts %d", got, b.counts[i])
+			}
+			first, last := leaves[from].members[0], leaves[len(leaves)-1]
+			if i > 0 && zbefore(first.score, first.member, b.scores[i], b.members[i]) {
+				t.Fatalf("%v %q is before its bound %v %q", first.score, first.member, b.scores[i], b.members[i])
+			}
+			if m := last.members[last.n-1]; i+1 < b.n && !zbefore(m.score, m.member, b.scores[i+1], b.members[i+1]) {
+				t.Fatalf("%v %q isn't before the next bound %v %q", m.score, m.member, b.scores[i+1], b.members[i+1])
+			}
+			count += got
+		}
+		return count
+	}
+	if got := below(tree.root); got != tree.count {
+		t.Fatalf("count %d, want %d", tree.count, got)
+	}
+	if bytes != tree.bytes {
+		t.Fatalf("%d bytes counted, want %d", tree.bytes, bytes)
+	}
+	if leaves[0] != tree.first || leaves[len(leaves)-1] != tree.last {
+		t.Fatal("first or last is another leaf")
+	}
+	for i, l := range leaves {
+		if i > 0 && (l.prev != leaves[i-1] || leaves[i-1].next != l) {
+			t.Fatalf("leaf %d isn't linked with the one before", i)
 		}
 	}
-	if i != s.count {
-		t.Fatalf("count %d, want %d", s.count, i)
-	}
-	for level := range s.head.upper {
-		for n := &s.head; n != nil; n = n.upper[level].to {
-			l := n.upper[level]
-			to := s.count
-			if l.to != nil {
-				to = rank[l.to]
+}
+
+// TestZSetTreeAgainstModel makes trees of some levels grow and shrink, in and out of order.
+func TestZSetTreeAgainstModel(t *testing.T) {
+	r := newRand(t)
+	for round := range 6 {
+		var tree zsetTree
+		var all []*zmember
+		span := []float64{1, 50, 1e6}[round%3] // many equal scores, or few
+		order := func(a, b *zmember) int {
+			switch {
+			case zbefore(a.score, a.member, b.score, b.member):
+				return -1
+			case a == b:
+				return 0
 			}
-			if l.span != to-rank[n] {
-				t.Fatalf("level %d from %d: span %d, want %d", level+1, rank[n], l.span, to-rank[n])
+			return 1
+		}
+		check := func() {
+			t.Helper()
+			slices.SortFunc(all, order)
+			if len(all) > 0 {
+				checkTree(t, &tree)
+			}
+			at := tree.at(0)
+			for i, m := range all {
+				if !at.valid() || at.get() != m {
+					t.Fatalf("round %d: another member at %d", round, i)
+				}
+				if i%97 == 0 {
+					if got := tree.at(i).get(); got != m {
+						t.Fatalf("at(%d)", i)
+					}
+					if got := tree.rank(m); got != i {
+						t.Fatalf("rank %d, want %d", got, i)
+					}
+					n := tree.countBefore(func(member []byte, score float64) bool {
+						return zbefore(score, string(member), m.score, m.member)
+					})
+					if n != i {
+						t.Fatalf("countBefore %d, want %d", n, i)
+					}
+				}
+				at.next(false)
+			}
+			if at.valid() {
+				t.Fatal("more than all")
+			}
+		}
+		next := 0
+		for _, phase := range []struct{ steps, adds, removes int }{{12_000, 10, 1}, {9_000, 1, 4}, {3_000, 5, 5}, {12_000, 1, 10}} {
+			for range phase.steps {
+				switch n := r.IntN(phase.adds + phase.removes + 2); {
+				case n < phase.adds:
+					m := &zmember{fmt.Sprintf("m%07d", next), math.Floor(r.Float64() * span)}
+					if round >= 3 {
+						m.score = float64(next)
+					}
+					next++
+					tree.insert(m)
+					all = append(all, m)
+				case len(all) == 0:
+				case n < phase.adds+phase.removes:
+					i := r.IntN(len(all))
+					tree.remove(all[i])
+					all[i] = all[len(all)-1]
+					all = all[:len(all)-1]
+				default:
+					tree.rescore(all[r.IntN(len(all))], math.Floor(r.Float64()*span))
+				}
+			}
+			check()
+		}
+		for len(all) > 0 {
+			i := r.IntN(len(all))
+			tree.remove(all[i])
+			all = slices.Delete(all, i, i+1)
+			if len(all)%500 == 0 {
+				check()
 			}
 		}
 	}

@@ -132,7 +132,7 @@ func zaddGeneric(x *call, f zaddFlags) {
 	added, updated := 0, 0
 	for i, score := range scores {
 		member := pairs[2*i+1]
-		old, exists := z.score(member)
+		at, old, exists := z.find(member)
 		if exists && f.incr {
 			if score += old; math.IsNaN(score) {
 				x.err("ERR resulting score is not a number (NaN)")
@@ -148,10 +148,10 @@ func zaddGeneric(x *call, f zaddFlags) {
 		}
 		switch {
 		case !exists:
-			z.set(member, score, x.seed())
+			z.add(member, score, x.seed())
 			added++
 		case score != old:
-			z.set(member, score, x.seed())
+			z.rescore(at, member, score)
 			updated++
 		}
 		scores[i] = score
@@ -287,10 +287,10 @@ func zrandmemberCommand(x *call) {
 	if z.big != nil && sparse(take, n) {
 		seen := make(map[string]bool, take)
 		for len(seen) < take {
-			node := z.big.nodes.random()
-			if !seen[node.member] {
-				seen[node.member] = true
-				emit(lpValue{s: memberBytes(node.member)}, node.score)
+			m := z.big.members.random()
+			if !seen[m.member] {
+				seen[m.member] = true
+				emit(lpValue{s: memberBytes(m.member)}, m.score)
 			}
 		}
 		return

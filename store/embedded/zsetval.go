@@ -9,17 +9,17 @@ import (
 	"unsafe"
 )
 
-// zset is a sorted set: a listpack of member, score, member, score… in order while small, then a skiplist with a
-// dict of its nodes.
+// zset is a sorted set: a listpack of member, score, member, score… in order while small, then a tree with a dict of its
+// members. It calls itself a skiplist then, as Redis's does.
 type zset struct {
 	pack listpack // nil once big
 	big  *bigZSet
 }
 
 type bigZSet struct {
-	list   skiplist
-	nodes  *dict[*skipNode]
-	memory int // of the nodes and members
+	tree    zsetTree
+	members *dict[*zmember]
+	memory  int // of the members
 }
 
 // Redis's defaults for zset-max-listpack-entries and -value.
@@ -39,7 +39,7 @@ func (z *zset) encoding() string {
 
 func (z *zset) len() int {
 	if z.big != nil {
-		return z.big.list.count
+		return z.big.tree.count
 	}
 	return z.pack.count() / 2
 }
@@ -48,7 +48,7 @@ func (z *zset) len() int {
 func (z *zset) memory() int {
 	n := int(unsafe.Sizeof(*z)) + cap(z.pack)
 	if z.big != nil {
-		n += int(unsafe.Sizeof(*z.big)) + z.big.nodes.overhead() + z.big.memory
+		n += int(unsafe.Sizeof(*z.big)) + z.big.members.overhead() + z.big.tree.bytes + z.big.memory
 	}
 	return n
 }
@@ -57,19 +57,27 @@ func (z *zset) clone() *zset {
 	if z.big == nil {
 		return &zset{pack: slices.Clone(z.pack)}
 	}
-	big := &bigZSet{nodes: newDict(z.big.nodes.seed, z.len(), skipNodeKey), memory: z.big.memory}
-	for n := z.big.list.head.next; n != nil; n = n.next {
-		big.nodes.insert(big.list.insert(n.score, n.member))
-	}
+	big := newBigZSet(z.big.members.seed, z.len())
+	z.each(func(v lpValue, score float64) bool {
+		big.add(unsafe.String(unsafe.SliceData(v.s), len(v.s)), score) // members are never changed
+		return true
+	})
 	return &zset{big: big}
 }
 
-func skipNodeKey(n *skipNode) string { return n.member }
-
-// skipNodeMemory: a node, its share of upper levels (a third of a link and its slice), and the member.
-func skipNodeMemory(member int) int {
-	return int(unsafe.Sizeof(skipNode{})) + 11 + allocated(member)
+func newBigZSet(seed uint64, size int) *bigZSet {
+	return &bigZSet{members: newDict(seed, size, func(m *zmember) string { return m.member })}
 }
+
+// add adds a member that isn't there.
+func (b *bigZSet) add(member string, score float64) {
+	m := &zmember{member, score}
+	b.tree.insert(m)
+	b.members.insert(m)
+	b.memory += zmemberMemory(len(member))
+}
+
+func zmemberMemory(member int) int { return int(unsafe.Sizeof(zmember{})) + allocated(member) }
 
 // packScore reads the score stored at pos.
 func packScore(v lpValue) float64 {
@@ -105,56 +113,75 @@ func appendPackScore(dst []byte, f float64) []byte {
 
 // score looks a member up.
 func (z *zset) score(member []byte) (float64, bool) {
+	_, score, ok := z.find(member)
+	return score, ok
+}
+
+// zplace is where a member is, good until the next change.
+type zplace struct {
+	m    *zmember
+	pack int
+}
+
+// find looks a member up.
+func (z *zset) find(member []byte) (at zplace, score float64, ok bool) {
 	if z.big != nil {
-		if n := z.big.nodes.find(member); n != nil {
-			return (*n).score, true
+		if m := z.big.members.find(member); m != nil {
+			return zplace{m: *m}, (*m).score, true
 		}
-		return 0, false
+		return zplace{}, 0, false
 	}
 	p := z.pack.find(member, 2)
 	if p < 0 {
-		return 0, false
+		return zplace{}, 0, false
 	}
 	v, _ := lpDecode(z.pack, lpSkip(z.pack, p))
-	return packScore(v), true
+	return zplace{pack: p}, packScore(v), true
 }
 
 // set adds the member or changes its score. seed is for the dict, should the zset become big.
 func (z *zset) set(member []byte, score float64, seed uint64) (added bool) {
-	if z.big == nil {
-		if p := z.pack.find(member, 2); p >= 0 {
-			z.pack = z.pack.remove(p, 2)
-			z.packInsert(member, score)
-			return false
-		}
-		if len(member) <= zsetPackValue && z.len() < zsetPackEntries {
-			z.packInsert(member, score)
-			return true
-		}
-		z.grow(seed)
+	at, old, ok := z.find(member)
+	switch {
+	case !ok:
+		z.add(member, score, seed)
+	case old != score:
+		z.rescore(at, member, score)
 	}
-	if n := z.big.nodes.find(member); n != nil {
-		if (*n).score != score {
-			z.big.nodes.change(member)
-			z.big.list.rescore(*n, score)
-		}
-		return false
-	}
-	z.big.nodes.insert(z.big.list.insert(score, string(member)))
-	z.big.memory += skipNodeMemory(len(member))
-	return true
+	return !ok
 }
 
-// grow turns the listpack into a skiplist.
+// add adds a member that isn't there.
+func (z *zset) add(member []byte, score float64, seed uint64) {
+	if z.big == nil && len(member) <= zsetPackValue && z.len() < zsetPackEntries {
+		z.packInsert(member, score)
+		return
+	}
+	z.grow(seed)
+	z.big.add(string(member), score)
+}
+
+// rescore gives the member that find has found another score.
+func (z *zset) rescore(at zplace, member []byte, score float64) {
+	if z.big == nil {
+		z.pack = z.pack.remove(at.pack, 2)
+		z.packInsert(member, score)
+		return
+	}
+	if d := z.big.members; d.walk != nil {
+		d.change(member)
+	}
+	z.big.tree.rescore(at.m, score)
+}
+
+// grow turns the listpack into a tree.
 func (z *zset) grow(seed uint64) {
 	if z.big != nil {
 		return
 	}
-	big := &bigZSet{nodes: newDict(seed, z.len()+1, skipNodeKey)}
+	big := newBigZSet(seed, z.len()+1)
 	z.each(func(v lpValue, score float64) bool {
-		n := big.list.insert(score, v.String())
-		big.nodes.insert(n)
-		big.memory += skipNodeMemory(len(n.member))
+		big.add(v.String(), score)
 		return true
 	})
 	z.pack, z.big = nil, big
@@ -190,10 +217,10 @@ func (z *zset) remove(member []byte) bool {
 		}
 		return p >= 0
 	}
-	n, ok := z.big.nodes.remove(member)
+	m, ok := z.big.members.remove(member)
 	if ok {
-		z.big.list.remove(n)
-		z.big.memory -= skipNodeMemory(len(member))
+		z.big.tree.remove(m)
+		z.big.memory -= zmemberMemory(len(member))
 	}
 	return ok
 }
@@ -201,11 +228,11 @@ func (z *zset) remove(member []byte) bool {
 // rank of a member, 0 is the first; score is its score.
 func (z *zset) rank(member []byte) (rank int, score float64, ok bool) {
 	if z.big != nil {
-		n := z.big.nodes.find(member)
-		if n == nil {
+		m := z.big.members.find(member)
+		if m == nil {
 			return 0, 0, false
 		}
-		return z.big.list.rank(*n), (*n).score, true
+		return z.big.tree.rank(*m), (*m).score, true
 	}
 	k := newLPKey(member)
 	for p := lpHeader; !z.pack.atEnd(p); rank++ {
@@ -226,13 +253,11 @@ func (z *zset) removeRange(rank, n int) {
 		z.pack = z.pack.remove(p, n*2)
 		return
 	}
-	node := z.big.list.at(rank)
 	for range n {
-		next := node.next
-		z.big.nodes.remove(bytesOf(node.member))
-		z.big.list.remove(node)
-		z.big.memory -= skipNodeMemory(len(node.member))
-		node = next
+		m := z.big.tree.at(rank).get()
+		z.big.members.remove(bytesOf(m.member))
+		z.big.tree.remove(m)
+		z.big.memory -= zmemberMemory(len(m.member))
 	}
 }
 
@@ -247,16 +272,11 @@ func (z *zset) walk(rank, n int, reverse bool, visit func(member lpValue, score 
 		return
 	}
 	if z.big != nil {
-		node := z.big.list.at(rank)
-		for ; n > 0 && node != nil; n-- {
-			if !visit(lpValue{s: memberBytes(node.member)}, node.score) {
+		for at := z.big.tree.at(rank); n > 0 && at.valid(); n-- {
+			if m := at.get(); !visit(lpValue{s: memberBytes(m.member)}, m.score) {
 				return
 			}
-			if reverse {
-				node = node.prev
-			} else {
-				node = node.next
-			}
+			at.next(reverse)
 		}
 		return
 	}
@@ -285,8 +305,7 @@ func memberBytes(s string) []byte {
 // countBefore is the number of members for which before holds; it must hold for a prefix in order.
 func (z *zset) countBefore(before func(member []byte, score float64) bool) int {
 	if z.big != nil {
-		n, _ := z.big.list.seek(func(n *skipNode) bool { return before(bytesOf(n.member), n.score) })
-		return n
+		return z.big.tree.countBefore(before)
 	}
 	count := 0
 	var scratch [24]byte
@@ -303,7 +322,7 @@ func (z *zset) countBefore(before func(member []byte, score float64) bool) int {
 // scan visits the members of one SCAN cursor position. A small zset is visited whole.
 func (z *zset) scan(cursor uint64, visit func(member lpValue, score float64)) uint64 {
 	if z.big != nil {
-		return z.big.nodes.scan(cursor, func(n *skipNode) { visit(lpValue{s: memberBytes(n.member)}, n.score) })
+		return z.big.members.scan(cursor, func(m *zmember) { visit(lpValue{s: memberBytes(m.member)}, m.score) })
 	}
 	z.each(func(m lpValue, score float64) bool { visit(m, score); return true })
 	return 0
