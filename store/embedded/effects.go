@@ -34,6 +34,21 @@ func (f *effects) add(db int, args [][]byte) {
 	f.buf = frame.AppendCommand(f.buf, args...)
 }
 
+// addWith is add with one argument in the place of another.
+func (f *effects) addWith(db int, args [][]byte, at int, arg []byte) {
+	if f.sink == nil {
+		return
+	}
+	f.begin(db)
+	f.buf = frame.AppendArray(f.buf, len(args))
+	for i, a := range args {
+		if i == at {
+			a = arg
+		}
+		f.buf = frame.AppendBulk(f.buf, a)
+	}
+}
+
 func (f *effects) addRaw(db int, raw []byte) {
 	if f.sink == nil {
 		return

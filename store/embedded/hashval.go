@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"unsafe"
 )
 
@@ -18,7 +19,8 @@ type bigHash struct {
 	fields int // memory of the fields
 }
 
-// hashField is a field and its value in one allocation: the field's length as a uvarint, the field, the value.
+// hashField is a field and its value in one allocation: the field's length as a uvarint, the field, the value. It is a string since
+// that is shorter than a slice; set overwrites a value by one of the same length, so nobody but the hash may keep it.
 type hashField string
 
 // Redis's defaults for hash-max-listpack-entries and -value.
@@ -88,7 +90,12 @@ func (h *hashValue) memory() int {
 
 func (h *hashValue) clone() *hashValue {
 	if h.big != nil {
-		return &hashValue{big: &bigHash{dict: *h.big.clone(), fields: h.big.fields}}
+		big := &bigHash{dict: *newDict(h.big.seed, h.len(), hashFieldKey), fields: h.big.fields}
+		h.big.each(func(f hashField) bool {
+			big.insert(hashField(strings.Clone(string(f))))
+			return true
+		})
+		return &hashValue{big: big}
 	}
 	return &hashValue{pack: slices.Clone(h.pack)}
 }
@@ -139,8 +146,15 @@ func (h *hashValue) set(field, value []byte, seed uint64) (added bool) {
 		}
 		h.grow(seed)
 	}
+	f := h.big.change(field)
+	if f != nil && h.big.walk == nil { // a walk's fields must not change
+		if _, old := f.split(); len(old) == len(value) {
+			copy(old, value)
+			return false
+		}
+	}
 	v := newHashField(field, value)
-	if f := h.big.change(field); f != nil {
+	if f != nil {
 		h.big.fields += allocated(len(v)) - allocated(len(*f))
 		*f = v
 		return false

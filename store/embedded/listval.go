@@ -156,6 +156,7 @@ func (l *listValue) pushBack(v []byte) {
 	entry := lpAppend(scratch[:0], v)
 	if n := len(l.chunks); n == l.first || !l.chunks[n-1].takes(len(entry)) {
 		l.chunks = append(l.chunks, listChunk{})
+		l.makeRoom(n, len(entry), false)
 	}
 	l.bytes += l.chunks[len(l.chunks)-1].pushBack(entry)
 	l.count++
@@ -166,9 +167,26 @@ func (l *listValue) pushFront(v []byte) {
 	entry := lpAppend(scratch[:0], v)
 	if len(l.chunks) == l.first || !l.chunks[l.first].takes(len(entry)) {
 		l.addFront()
+		l.makeRoom(l.first, len(entry), true)
 	}
 	l.bytes += l.chunks[l.first].pushFront(entry)
 	l.count++
+}
+
+// makeRoom gives a new chunk all its memory at once when there are others: a long list that grows by an entry of size bytes
+// goes on growing.
+func (l *listValue) makeRoom(i, size int, front bool) {
+	if len(l.live()) == 1 || size > listChunkSize {
+		return
+	}
+	c := &l.chunks[i]
+	c.buf = growTo(listChunkSize)
+	if front {
+		c.lo = int32(len(c.buf))
+	} else {
+		c.buf = c.buf[:0]
+	}
+	l.bytes += cap(c.buf)
 }
 
 // addFront adds an empty chunk before the first.

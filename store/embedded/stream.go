@@ -248,11 +248,12 @@ func xaddCommand(x *call) {
 			args = opts.settled(args, s)
 		}
 	}
-	if !opts.idGiven || opts.auto {
-		args = slices.Clone(args)
-		args[opts.idAt] = idArg(id)
-	}
-	if &args[0] != &x.args[0] {
+	switch {
+	case !opts.idGiven || opts.auto:
+		var scratch [44]byte
+		x.rewritten = true
+		x.e.effects.addWith(x.dbIndex, args, opts.idAt, id.appendTo(scratch[:0]))
+	case &args[0] != &x.args[0]:
 		x.propagate(args...)
 	}
 	x.saved(key, o, streamPayload(s), "xadd")
