@@ -27,6 +27,7 @@ type bound struct {
 	shared bool
 	quick  bool // see quick
 	key    int8 // the first key's place, 0: there is none, or it depends on the arguments
+	member int8 // see memberAt
 }
 
 // commandTables lists the tables of all types.
@@ -78,7 +79,7 @@ func bindCommands() []bound {
 			if r.lock != lockByFlag {
 				shared = r.lock == lockShared
 			}
-			all[spec.ID] = bound{r.handle, shared, quick(spec), int8(spec.FirstKey)}
+			all[spec.ID] = bound{r.handle, shared, quick(spec), int8(spec.FirstKey), memberAt(spec)}
 		}
 	}
 	return all

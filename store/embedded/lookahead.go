@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"math/bits"
 	"unsafe"
 
 	"respmesh/resp/command"
@@ -25,6 +26,91 @@ func (x *call) ahead(reqs []command.Request, h *hashes) {
 		}
 	}
 	x.seen += touch(heads[:n])
+	if n > 0 {
+		x.aheadIn(ks, reqs, h)
+	}
+}
+
+// aheadIn does the same with the tables of big hashes, sets and sorted sets, for the first fields and members of the commands.
+func (x *call) aheadIn(ks *keyspace, reqs []command.Request, h *hashes) {
+	var in [spanMost]*object
+	var member hashes
+	n, of, last := 0, uint64(0), (*entry)(nil)
+	for i := range reqs {
+		r := &reqs[i]
+		if r.Spec == nil {
+			continue
+		}
+		at := int(x.e.handlers[r.Spec.ID].member)
+		if at == 0 || at >= len(r.Args) {
+			continue
+		}
+		if last == nil || h[i] != of { // often they are all of one key
+			if last = ks.keys.lookup(h[i], r.Args[1]); last == nil {
+				continue
+			}
+			of = h[i]
+		}
+		hash := hashKey(x.seed(), r.Args[at])
+		o, big := &last.val, false
+		switch o.kind {
+		case kindHash:
+			if b := o.hash().big; b != nil {
+				big, x.seen = true, x.seen+b.touchBucket(hash)
+			}
+		case kindSet:
+			if b := o.set().big(); b != nil {
+				big, x.seen = true, x.seen+b.touchBucket(hash)
+			}
+		case kindZSet:
+			if b := o.zset().big; b != nil {
+				big, x.seen = true, x.seen+b.members.touchBucket(hash)
+			}
+		}
+		if big {
+			in[n], member[n] = o, hash
+			n++
+		}
+	}
+	for i, o := range in[:n] {
+		switch o.kind {
+		case kindHash:
+			x.seen += o.hash().big.touchKey(member[i])
+		case kindSet:
+			x.seen += o.set().big().touchKey(member[i])
+		case kindZSet:
+			x.seen += o.zset().big.members.touchKey(member[i])
+		}
+	}
+}
+
+// memberAt is where a command that takes a key has a field or member to look up, 0: nowhere.
+func memberAt(spec *command.Spec) int8 {
+	switch spec.Name {
+	case "zadd", "zincrby":
+		return 3
+	case "hset", "hget", "hdel", "hexists", "hincrby", "hmget", "hmset", "hsetnx", "hstrlen", "sadd", "srem", "sismember", "smismember",
+		"zscore", "zmscore", "zrank", "zrevrank", "zrem":
+		return 2
+	}
+	return 0
+}
+
+// touchBucket looks at the bucket of a hash, and touchKey at the value there that is most likely the one with it.
+func (d *dict[T]) touchBucket(h uint64) uint { return uint(d.likely(h).tags) }
+
+func (d *dict[T]) touchKey(h uint64) uint {
+	b := d.likely(h)
+	if m := matches(b.tags, dictTag(h)); m != 0 {
+		if key := d.key(b.slots[bits.TrailingZeros64(m)/8]); key != "" {
+			return uint(key[0])
+		}
+	}
+	return 0
+}
+
+func (d *dict[T]) likely(h uint64) *bucket[T] {
+	return &d.tables[0][h&uint64(len(d.tables[0])-1)]
 }
 
 // firstKey is a command's first key, nil if it has none or one must look for it.

@@ -18,6 +18,9 @@ func stringInt(s []byte) (int64, bool) {
 
 // parseFloat reads a double as Redis does with strtod: also "inf", "nan" is refused, no spaces around, hex is taken.
 func parseFloat(b []byte) (float64, bool) {
+	if n, ok := parseDigits(b); ok {
+		return float64(n), true
+	}
 	if len(b) == 0 || len(b) > 255 || bytes.IndexByte(b, '_') >= 0 {
 		return 0, false
 	}
@@ -30,6 +33,20 @@ func parseFloat(b []byte) (float64, bool) {
 		return 0, false
 	}
 	return f, true
+}
+
+// parseDigits reads what is digits only, few enough for a double to be exact.
+func parseDigits(b []byte) (n int64, ok bool) {
+	if len(b) == 0 || len(b) > 15 {
+		return 0, false
+	}
+	for _, c := range b {
+		if c -= '0'; c > 9 {
+			return 0, false
+		}
+		n = n*10 + int64(c)
+	}
+	return n, true
 }
 
 // appendString is the string value as bytes.

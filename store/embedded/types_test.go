@@ -120,3 +120,24 @@ func TestTypesStream(t *testing.T) {
 		"multi", "sadd t 1", "spop t", "rpush l x", "blpop l 0", "exec",
 	)
 }
+
+// TestCopiedHashIsItsOwn overwrites values, of the same length and of another, of a big hash and its copy.
+func TestCopiedHashIsItsOwn(t *testing.T) {
+	c := newConn(newEngine(t, Options{}))
+	line := "hset h"
+	for i := range hashPackEntries + 1 {
+		line += fmt.Sprintf(" field:%d value:%d", i, i)
+	}
+	run(t, c, line)
+	run(t, c, "copy h other")
+	run(t, c, "hset h field:1 VALUE:1 field:2 longer:than:before")
+	run(t, c, "hset other field:3 VALUE:3")
+	for _, step := range [][2]string{
+		{"hmget h field:1 field:2 field:3", "*3\r\n$7\r\nVALUE:1\r\n$18\r\nlonger:than:before\r\n$7\r\nvalue:3\r\n"},
+		{"hmget other field:1 field:2 field:3", "*3\r\n$7\r\nvalue:1\r\n$7\r\nvalue:2\r\n$7\r\nVALUE:3\r\n"},
+	} {
+		if got := run(t, c, step[0]); got != step[1] {
+			t.Errorf("%s: %q, want %q", step[0], got, step[1])
+		}
+	}
+}
