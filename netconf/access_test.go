@@ -221,7 +221,7 @@ func TestDiff(t *testing.T) {
 	after, _ := r.Current()
 	added, _ := after.Database("acme", "demo")
 	want := []string{
-		"node ams-1: draining none → yes",
+		"node ams-1: draining no → yes",
 		"database acme/demo: added, primary ams, address " + added.Address.String(),
 		"database personal/demo: replicas ams,nrt → ams",
 		"database personal/demo: password changed",

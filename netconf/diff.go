@@ -162,7 +162,11 @@ func changes(before, after []field) []string {
 		case strings.HasPrefix(was, secretMark), strings.HasPrefix(is, secretMark):
 			lines = append(lines, name+" changed")
 		default:
-			lines = append(lines, fmt.Sprintf("%s %s → %s", name, cmp.Or(was, "none"), cmp.Or(is, "none")))
+			nothing := "none"
+			if was == yes(true) || is == yes(true) {
+				nothing = "no"
+			}
+			lines = append(lines, fmt.Sprintf("%s %s → %s", name, cmp.Or(was, nothing), cmp.Or(is, nothing)))
 		}
 	}
 	for _, f := range after {

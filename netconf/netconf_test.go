@@ -186,7 +186,7 @@ func TestLookups(t *testing.T) {
 	if err != nil || len(roaming.PeersIn("nrt")) != 1 || len(roaming.PeersIn("mad")) != 1 {
 		t.Errorf("a roaming peer is accepted in nrt %v, mad %v (%v)", roaming.PeersIn("nrt"), roaming.PeersIn("mad"), err)
 	}
-	if what := Diff(top, roaming); len(what) != 1 || what[0] != "peer personal/laptop: roaming none → yes" {
+	if what := Diff(top, roaming); len(what) != 1 || what[0] != "peer personal/laptop: roaming no → yes" {
 		t.Errorf("%q", what)
 	}
 	if a, ok := top.RegionalAddress(db, "nrt"); !ok || a != org.RegionalService(23, 1) {

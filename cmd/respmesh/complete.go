@@ -123,7 +123,7 @@ func (r *remote) completeRegions(cmd *cobra.Command, args []string, typed string
 		regions, err := c.Regions(ctx)
 		var codes []string
 		for _, region := range regions {
-			if region.Nodes > 0 {
+			if region.Nodes > 0 && !slices.Contains(strings.Split(before, ","), region.Code) {
 				codes = append(codes, region.Code+"\t"+region.City)
 			}
 		}
@@ -131,7 +131,7 @@ func (r *remote) completeRegions(cmd *cobra.Command, args []string, typed string
 	})
 	if len(found) == 0 {
 		for _, region := range netconf.Regions() {
-			if strings.HasPrefix(region.Code, last) {
+			if strings.HasPrefix(region.Code, last) && !slices.Contains(strings.Split(before, ","), region.Code) {
 				found = append(found, region.Code+"\t"+region.City)
 			}
 		}

@@ -31,7 +31,7 @@ can't be changed later; the read regions can, at any time.`,
 			if err != nil {
 				return err
 			}
-			org, err := r.orgName(cmd.Context(), c)
+			org, err := r.orgName(cmd.Context(), c, "--org")
 			if err != nil {
 				return err
 			}

@@ -50,6 +50,9 @@ A copy that comes back after that gives up what it has more. --force is refused 
 	r.bindOrg(cmd)
 	f := cmd.Flags()
 	f.StringVar(&to, "to", "", "the node that is to take the writes")
+	_ = cmd.RegisterFlagCompletionFunc("to", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return r.completeNodes(cmd, nil, typed)
+	})
 	f.BoolVar(&force, "force", false, "also if it lacks writes that were acknowledged, where no copy that has them is left")
 	f.BoolVarP(&yes, "yes", "y", false, "don't ask")
 	return cmd

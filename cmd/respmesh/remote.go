@@ -115,8 +115,8 @@ func readSecret(path string) (string, error) {
 	return secret, nil
 }
 
-// orgName finds the org: flag, environment, the only one there is, or the answer of whoever is asked.
-func (r *remote) orgName(ctx context.Context, c *api.Client) (string, error) {
+// orgName finds the org, or says what is missing: flag, environment, the only one there is, or the answer of whoever is asked.
+func (r *remote) orgName(ctx context.Context, c *api.Client, missing string) (string, error) {
 	if org := firstOf(r.org, os.Getenv("RESPMESH_ORG")); org != "" {
 		return org, nil
 	}
@@ -135,7 +135,7 @@ func (r *remote) orgName(ctx context.Context, c *api.Client) (string, error) {
 		names[i], choices[i] = o.Name, choice{o.Name, o.Name}
 	}
 	if !interactive() {
-		return "", node.Usagef("--org is missing; it is one of %s", strings.Join(names, ", "))
+		return "", node.Usagef("%s is missing; it is one of %s", missing, strings.Join(names, ", "))
 	}
 	var org string
 	err = askOne(ctx, &org, "--org", "Organisation", choices)

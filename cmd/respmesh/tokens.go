@@ -51,7 +51,7 @@ func tokenCreate(r *remote) *cobra.Command {
 				in.TTL = &d
 			}
 			if in.Scope == netconf.ScopeOrg && in.Org == "" {
-				org, err := r.orgName(cmd.Context(), c)
+				org, err := r.orgName(cmd.Context(), c, "--org")
 				if err != nil {
 					return err
 				}

@@ -269,7 +269,7 @@ func (r *remote) peerOrg(ctx context.Context, c *api.Client, args []string) (str
 	if len(args) > 0 {
 		return args[0], nil
 	}
-	return r.orgName(ctx, c)
+	return r.orgName(ctx, c, "ORG")
 }
 
 func at(args []string, i int) string {

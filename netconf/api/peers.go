@@ -125,5 +125,5 @@ func deletePeer(c *call) (any, error) {
 }
 
 func noPeer(org, name string) error {
-	return failf(CodeNotFound, "peer %s/%s isn't there; GET /v1/orgs/%s/peers shows what is", org, clip(name), org)
+	return failf(CodeNotFound, "peer %s/%s isn't there; respmesh wireguard list %s shows what is", org, clip(name), org)
 }
