@@ -12,9 +12,9 @@ import (
 // giveLeadTimeout bounds the time in which the control plane has no leader since it is given away.
 const giveLeadTimeout = 2 * time.Second
 
-// keepApart gives the lead of the control plane away where this node takes writes of databases, too: a kill of both at once would cost
-// an election, and then a whole lease, since a new leader doesn't know how old leases are. It goes to the nearest
-// member whose node takes no writes; where all do, it stays.
+// keepApart gives the lead of the control plane away where this node takes writes of databases, too, that another one would take over: a
+// kill of both at once would cost an election, and then a whole lease, since a new leader doesn't know how old leases are. It
+// goes to the nearest member whose node takes no such writes; where all do, it stays.
 func (s *Server) keepApart(ctx context.Context) error {
 	if s.control.member == nil || !s.control.member.Leads() {
 		return nil
@@ -50,11 +50,11 @@ func (s *Server) keepApart(ctx context.Context) error {
 	return s.control.member.GiveLead(ctx, to)
 }
 
-// takesWrites are the nodes that lead a database.
+// takesWrites are the nodes that lead a database which another node would take over.
 func takesWrites(t *netconf.Topology) map[string]bool {
 	nodes := make(map[string]bool)
 	for _, p := range t.Live.Primaries {
-		if p.Held {
+		if n, ok := t.Node(p.Node); ok && p.Held && len(t.NodesIn(n.Region)) > 1 {
 			nodes[p.Node] = true
 		}
 	}
