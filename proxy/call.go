@@ -24,10 +24,11 @@ type call struct {
 	until   time.Time // a write that a node refused since it doesn't lead goes to another one until then; zero: none has
 	led     int       // lead, as it was when the call was made
 	hedge   bool      // a read that another copy may be asked for as well, if this one is late
-	nth     uint32    // strictness.nth when it was decided where it goes
-	any     bool      // …however stale that is
-	lap     *lap      // it stands for another call, which two links carry
+	any     bool      // of a session that takes any copy, however stale
+	race    *race     // two links carry a read; this stands for it on one of them
+	runner  *call     // …the read
 	second  bool      // …and was sent later
+	fetched bool      // a read whose long reply comes over another link than the replies behind it
 	noWait  bool      // internal: isn't sent when the link is full
 
 	raw     []byte       // a read, to be tried again

@@ -50,6 +50,11 @@ func (s *session) handle(w *work, req *command.Request) {
 			return
 		}
 	}
+	s.dispatch(w, req, e, true)
+}
+
+// dispatch decides where a command goes, and sends it there; first: it hasn't been decided before.
+func (s *session) dispatch(w *work, req *command.Request, e *entry, first bool) {
 	c, t := e.class, e.traits
 	if t&traitBlockOption != 0 && command.HasBlock(req.Args) {
 		t |= traitBlocking
@@ -57,15 +62,19 @@ func (s *session) handle(w *work, req *command.Request) {
 	v := s.g.view.Load()
 	sv := sessionView{mode: s.mode, pinned: s.tx.pin.live()}
 	if s.last != nil {
-		if all, writes := s.out.inFlight(); writes > 0 {
+		if all, writes := s.out.look(); writes > 0 {
 			sv.unanswered = true
 		} else if all == 0 {
 			s.last, s.kickme = nil, false // somebody else's kick carried them
 		}
 	}
 	d := route(c, t, e.self != nil, sv, v)
-	w.tally.add(c, d.kind, idOf(req.Spec))
-	if s.last != nil && d.kind == routeStore && (c == classRead || v.localPrimary) && !s.behind(w) {
+	if first {
+		w.tally.add(c, d.kind, idOf(req.Spec))
+	}
+	// Writes that went to another node may be parked and come back, once this node leads.
+	if s.last != nil && (d.kind == routeStore && (c == classRead || v.localPrimary) || t&traitBlocking != 0) {
+		s.anew(w, req)
 		return
 	}
 	switch d.kind {

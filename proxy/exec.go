@@ -36,7 +36,7 @@ func (s *session) local(w *work, req *command.Request, c class, t trait, v *view
 		s.executeMute(w, req)
 		return
 	}
-	s.led = v.localPrimary
+	s.led, s.sawHere = v.localPrimary, true
 	if t&traitCached != 0 && !v.localPrimary && v.primaryReachable {
 		s.scriptHere(w, req)
 		return
@@ -49,6 +49,7 @@ func (s *session) scriptHere(w *work, req *command.Request) {
 	s.execute(w)
 	from := len(w.out)
 	w.out = s.sc.Do(s.ctx, w.out, []command.Request{*req})
+	s.sawHere = true
 	if bytes.HasPrefix(w.out[from:], []byte("-NOSCRIPT")) {
 		w.out = w.out[:from]
 		s.forward(w, req, classRead, 0, decision{routePrimary, s.g.view.Load().primary, "the local replica doesn't have the script"})
@@ -158,7 +159,18 @@ func (s *session) openStore(v *view) {
 	}
 }
 
+// noteSeen is called before another copy is asked: it must be as far as what the session has seen of the local store.
+func (s *session) noteSeen() {
+	if s.sawHere && s.scOf != nil {
+		if replid, offset := s.scOf.Position(); replid != "" {
+			s.g.seen.raise(&replid, offset)
+		}
+	}
+	s.sawHere = false
+}
+
 func (s *session) closeStore() {
+	s.noteSeen()
 	if s.sc != nil {
 		s.sc.Close()
 		s.sc, s.scOf = nil, nil

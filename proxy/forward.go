@@ -1,9 +1,8 @@
 package proxy
 
 import (
-	"bytes"
-	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -12,7 +11,7 @@ import (
 	"respmesh/resp/frame"
 )
 
-// position is the highest that was seen of something, of the history seen last.
+// position is how far a copy was known to be last.
 type position struct {
 	mu     sync.Mutex
 	replid *string // nil: nothing yet
@@ -34,8 +33,37 @@ func (s *position) get() (*string, int64) {
 	return s.replid, s.offset
 }
 
-// reached says whether a copy of which this position is known has been passed by nothing that clients saw.
-func (s *position) reached(replid string, offset int64) bool {
+// forget is called when what was known of a copy may not hold any more: it may have been started again with less.
+func (s *position) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replid = nil
+}
+
+// seenPosition is the highest that clients were shown, in the latest history.
+type seenPosition struct {
+	position
+	former []string // names that histories had before, the latest first
+}
+
+// raise notes what was shown. After a change of the primary a copy may still be in the history before: the later one began with all
+// of that which counts.
+func (s *seenPosition) raise(replid *string, offset int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch old := s.replid; {
+	case old == nil:
+		s.replid, s.offset = replid, offset
+	case old == replid || *old == *replid:
+		s.offset = max(s.offset, offset)
+	case !slices.Contains(s.former, *replid):
+		s.former = append([]string{*old}, s.former[:min(len(s.former), maxFormer-1)]...)
+		s.replid, s.offset = replid, offset
+	}
+}
+
+// reached says whether a copy at this position has all that clients were shown.
+func (s *seenPosition) reached(replid string, offset int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.replid == nil || *s.replid == replid && s.offset <= offset
@@ -69,8 +97,11 @@ func (g *Gateway) keysOf(dst []uint64, scratch []command.Key, spec *command.Spec
 func (g *Gateway) remember(l *link, c *call) {
 	v := g.view.Load()
 	if l.remote.node != v.primary && c.read {
+		if c.any {
+			return // it may be of any age
+		}
 		g.seen.raise(l.replid, l.offset)
-		if v.localUsable { // reads came home while this one was away: see moved
+		if v = g.view.Load(); v.localUsable { // reads came home while this one was away: see moved
 			g.ryw.record(l.replid, l.offset, g.applied(v, l.replid), true, nil)
 		}
 		return
@@ -79,64 +110,6 @@ func (g *Gateway) remember(l *link, c *call) {
 		return
 	}
 	g.ryw.record(l.replid, l.offset, g.applied(v, l.replid), c.all, c.keys)
-}
-
-// retry tries a read again, not at the node that failed. False: there is nowhere else.
-func (g *Gateway) retry(c *call, failed string) bool {
-	v := g.view.Load()
-	c.retried, c.noWait = true, true
-	if v.localUsable {
-		g.meters.retries.Inc()
-		g.wg.Go(func() { g.comeHome(c, v) })
-		return true
-	}
-	for _, r := range v.reads {
-		if r.node != failed && g.current(r.remote, g.ryw.needAll()) && g.resend(c, r.node) {
-			return true
-		}
-	}
-	if v.primary != failed && v.primaryReachable && !v.localPrimary && g.resend(c, v.primary) {
-		return true
-	}
-	return g.readStale(c, v)
-}
-
-// comeHome answers a read that failed elsewhere from the local store, once that has what the node's clients wrote;
-// if it doesn't get it in time the primary is asked again.
-func (g *Gateway) comeHome(c *call, v *view) {
-	if need, other := g.lacking(v.store, c.keys, c.all); need > 0 || other {
-		ctx, cancel := context.WithTimeout(g.ctx, v.waitBound(g.opt.WaitBoundMin, g.opt.WaitBoundMax))
-		err := v.store.Wait(ctx, g.ryw.history(), need)
-		cancel()
-		if err != nil {
-			if now := g.view.Load(); now.primaryReachable && !now.localPrimary && g.resend(c, now.primary) {
-				return
-			}
-			g.meters.waitStale.Inc()
-		}
-	}
-	g.readHere(c, v)
-}
-
-// readStale answers a read from the local store as it is. False: there is none.
-func (g *Gateway) readStale(c *call, v *view) bool {
-	if !v.localAny {
-		return false
-	}
-	g.meters.retries.Inc()
-	g.meters.waitStale.Inc()
-	g.wg.Go(func() { g.readHere(c, v) })
-	return true
-}
-
-func (g *Gateway) resend(c *call, node string) bool {
-	l := g.shared(linkKey{node: node, proto: c.proto, db: c.db, read: true})
-	if l == nil || l.send(c, c.raw) != nil {
-		return false
-	}
-	l.kick()
-	g.meters.retries.Inc()
-	return true
 }
 
 // current says whether a remote replica is known to be as far as need and as what clients have seen.
@@ -151,31 +124,14 @@ func (g *Gateway) current(r *remote, need int64) bool {
 	return g.seen.reached(*replid, offset)
 }
 
-// readHere answers a read that failed elsewhere from the local store.
-func (g *Gateway) readHere(c *call, v *view) {
-	sc := v.store.NewConn(func([]byte) {})
-	defer sc.Close()
-	prepare(g.ctx, sc, c.proto, c.db)
-	var req command.Request
-	var reply []byte
-	if err := frame.NewReader(bytes.NewReader(c.raw)).ReadCommand(&req.Command); err != nil {
-		reply = downText(nil, v.primaryRegion)
-	} else {
-		req.Spec = command.Lookup(req.Args)
-		reply = sc.Do(g.ctx, nil, []command.Request{req})
-	}
-	out := c.out
-	out.complete(c, reply)
-	out.flush()
-}
-
 // answerFailed answers a call that a link could not: a read is tried elsewhere, for the rest it is said what is known.
 func (g *Gateway) answerFailed(c *call, r *remote, err error) {
-	if c.lap != nil {
-		g.leaveRace(c, r, err)
-		return
+	if c.race != nil {
+		if c = g.arrive(c, false); c == nil {
+			return
+		}
 	}
-	if c.read && !c.retried && g.retry(c, r.node) || c.read && !c.fresh && g.readStale(c, g.view.Load()) {
+	if c.read && !c.retried && g.retry(c, r.node) || c.read && !c.fresh && g.readStale(c) {
 		return
 	}
 	if c.fn != nil {

@@ -37,7 +37,7 @@ type Gateway struct {
 
 	remotes atomic.Pointer[map[string]*remote]
 	nudged  chan struct{}
-	seen    position // the highest that other nodes' replicas have shown: one that isn't as far mustn't serve
+	seen    seenPosition // the highest that other nodes' replicas have shown: one that isn't as far mustn't serve
 
 	linkMu sync.Mutex
 	links  map[linkKey]*link
@@ -318,7 +318,9 @@ func (g *Gateway) rebuild(topology *Topology) *view {
 	g.setUsers(&topology.Settings)
 	v := buildView(in)
 	g.moved(in.previous, v)
-	if old := g.view.Swap(v); !v.same(old) {
+	old := g.view.Swap(v)
+	g.moved(old, v) // what was shown meanwhile, too
+	if !v.same(old) {
 		next := make(chan struct{})
 		if before := g.published.Swap(&next); before != nil {
 			close(*before)

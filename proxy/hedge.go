@@ -11,35 +11,19 @@ import (
 // which of the two copies is listened to, the other's answers are dropped.
 //
 // Reads keep going forward. Only what is its session's oldest is hedged, so that the session has seen nothing since the second
-// copy was known to be as far as all that was seen; and once that is listened to, what is still answered by the first must be of a
-// copy that is as far: see [strictness]. Until nothing is in flight the session sends nothing more then. Who reads with CLIENT
+// copy was known to be as far as all that was seen; all that is in flight then takes part; and until all of it is answered the session
+// sends nothing more. So one copy answers all of it, and what comes next is routed by what was seen of that. Who reads with CLIENT
 // TRACKING isn't helped: invalidations come from the copy that was asked.
 //
 // The additional load is bounded: each read that could be hedged earns a tenth of one more, and at most [hedgeSaved] are saved.
 
-// race is between two copies for reads of one session.
+// race is between two copies for the reads that a session has in flight. Two calls stand for each of them, one on each link.
 type race struct{ chosen atomic.Int32 } // 0: neither yet
 
 const (
 	firstCopy  = 1
 	secondCopy = 2
 )
-
-// lap is one read of a race: two calls stand for it, one on each link.
-type lap struct {
-	race *race
-	c    *call // what the session waits for; it belongs to who sets done
-	left atomic.Int32
-	done atomic.Bool
-}
-
-// choose says whether a copy is the one that is listened to. The second is, or was just before, at the given position.
-func (p *lap) choose(which int32, replid *string, offset int64) bool {
-	if which == secondCopy && p.race.chosen.Load() == 0 && !p.done.Load() {
-		p.c.out.begin(p.c, replid, offset) // before anything of the first copy can be taken for newer
-	}
-	return p.race.chosen.CompareAndSwap(0, which) || p.race.chosen.Load() == which
-}
 
 const (
 	hedgeCost  = 10 // reads that earn a hedge
@@ -135,12 +119,17 @@ func (l *link) hedgeLate() {
 			break
 		}
 		l.hedged = c.start
-		reads := c.out.oldest(c, hedgeSaved)
-		if len(reads) == 0 {
-			continue
-		}
-		node, ok := l.g.secondFor(v, l.remote.node, func() int64 { return l.g.needOf(reads) })
-		if ok && l.g.hedges.spend(len(reads)) {
+		var node string
+		reads := c.out.race(c, func(reads []*call) (ok bool) {
+			for _, k := range reads {
+				if i := l.indexLocked(k.start); i == len(l.queue) || l.queue[i] != k {
+					return false // it isn't sent yet, or is being answered
+				}
+			}
+			node, ok = l.g.secondFor(v, l.remote.node, func() int64 { return l.g.needOf(reads) })
+			return ok && l.g.hedges.spend(len(reads))
+		})
+		if len(reads) > 0 {
 			groups = append(groups, group{l.raceLocked(reads), node})
 		}
 	}
@@ -159,34 +148,27 @@ func (l *link) indexLocked(start int64) int {
 func (l *link) raceLocked(reads []*call) (second []*call) {
 	r := &race{}
 	for _, c := range reads {
-		i := l.indexLocked(c.start)
-		if i == len(l.queue) || l.queue[i] != c {
-			break // it isn't sent yet
-		}
-		p := &lap{race: r, c: c}
-		p.left.Store(2)
 		a, b := newCall(), newCall()
-		a.lap, a.read, a.start, a.started = p, true, c.start, c.started
-		b.lap, b.read, b.second, b.noWait, b.started = p, true, true, true, c.started
+		a.race, a.runner, a.read, a.start, a.started = r, c, true, c.start, c.started
+		b.race, b.runner, b.read, b.second, b.noWait, b.started = r, c, true, true, true, c.started
 		b.raw, b.proto, b.db = append(b.raw[:0], c.raw...), c.proto, c.db
-		l.queue[i] = a
+		l.queue[l.indexLocked(c.start)] = a
 		second = append(second, b)
 	}
 	return second
 }
 
-// sendSecond sends a race's calls to the second copy.
+// sendSecond sends a race's calls to the second copy, all of them or none.
 func (g *Gateway) sendSecond(calls []*call, node string, first *remote) {
+	g.meters.hedgesSent.Add(float64(len(calls)))
 	l := g.shared(linkKey{node: node, proto: calls[0].proto, db: calls[0].db, read: true})
-	for _, c := range calls {
-		g.meters.hedgesSent.Inc()
-		if l == nil || l.send(c, c.raw) != nil {
-			g.leaveRace(c, first, errNotSent)
+	if l == nil || l.sendAll(calls) != nil {
+		for _, c := range calls {
+			g.answerFailed(c, first, errNotSent)
 		}
+		return
 	}
-	if l != nil {
-		l.kick()
-	}
+	l.kick()
 }
 
 // needOf is how far a copy must be to answer calls of one session.
@@ -203,133 +185,41 @@ func (g *Gateway) needOf(reads []*call) (need int64) {
 	return need
 }
 
-// arrive takes the answer to one of a race's calls. True: what the session waits for is c, and this is its answer.
-func (l *link) arrive(k *call, raw []byte) (c *call, won bool) {
-	p, mine, other := k.lap, int32(firstCopy), int32(secondCopy)
-	if k.second {
-		mine, other = other, mine
-	}
+// arrive is told that one of the two calls that stand for a read has been answered, or (not good) won't be. It returns the
+// read if that is the answer to it; nil: the other copy is listened to.
+func (g *Gateway) arrive(k *call, good bool) *call {
+	r, c, second := k.race, k.runner, k.second
 	k.free()
-	good := !tryElsewhere(raw) && !isTooBig(raw)
-	last := p.left.Add(-1) == 0
-	if !good && !last { // the other may do better
-		p.choose(other, nil, 0)
-		return nil, false
+	if second == good {
+		r.chosen.CompareAndSwap(0, secondCopy)
+	} else {
+		r.chosen.CompareAndSwap(0, firstCopy)
 	}
-	chosen := p.choose(mine, l.replid, l.offset)
-	if !chosen && !last || !p.done.CompareAndSwap(false, true) {
-		return nil, false
+	if second != (r.chosen.Load() == secondCopy) {
+		return nil
 	}
-	if good && mine == secondCopy {
-		l.g.meters.hedgesWon.Inc()
+	if good && second {
+		g.meters.hedgesWon.Inc()
 	}
-	if good && !chosen && mine == secondCopy && l.redo(p.c) { // the first copy was, and has left since
-		return nil, false
-	}
-	return p.c, true
+	return c
 }
 
-// leaveRace is told that a call won't be answered by this link.
-func (g *Gateway) leaveRace(k *call, at *remote, err error) {
-	p, other := k.lap, int32(secondCopy)
-	if k.second {
-		other = firstCopy
-	}
-	k.free()
-	if p.left.Add(-1) > 0 {
-		p.choose(other, nil, 0)
-	} else if p.done.CompareAndSwap(false, true) {
-		g.answerFailed(p.c, at, err)
-	}
-}
-
-// inOrder sees to it that a session doesn't get what is older than what another copy has shown it meanwhile. False: the reply is
-// dropped, and the primary is asked.
-func (l *link) inOrder(c *call) bool {
-	if c.any || c.retried || l.remote.node == l.g.view.Load().primary || !c.out.mustRedo(l.before, l.beforeOffset) {
-		return true
-	}
-	return !l.redo(c)
-}
-
-// redo asks again, the primary if it can be reached. False: nobody can be asked.
-func (l *link) redo(c *call) bool {
-	if v := l.g.view.Load(); v.primaryReachable && !v.localPrimary && !c.retried {
-		c.retried, c.noWait = true, true
-		if l.g.resend(c, v.primary) {
-			return true
-		}
-		c.retried = false
-	}
-	return !c.retried && l.g.retry(c, l.remote.node)
-}
-
-// strictness is what holds for a session from when a second copy is listened to until nothing is in flight: no answer may be from
-// before this position. Once one had to be asked for again, those behind it are, too: they follow it.
-type strictness struct {
-	on     atomic.Bool
-	nth    atomic.Uint32 // how often it has begun
-	redo   bool          // guarded by output.mu, like the rest
-	replid *string       // nil: no answer is good enough but the primary's
-	offset int64
-}
-
-// begin has the session be strict. The copy that it listens to is at this position.
-func (o *output) begin(c *call, replid *string, offset int64) {
+// race begins a race for c and what is in flight behind it, if c is the oldest, all of it can be hedged, it isn't too much, and start agrees.
+func (o *output) race(c *call, start func([]*call) bool) (reads []*call) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed || c.any {
-		return
-	}
-	s := &o.strict
-	if s.replid == nil || replid == nil || *s.replid != *replid || offset > s.offset {
-		s.replid, s.offset = replid, offset
-	}
-	s.nth.Add(1)
-	s.on.Store(true)
-}
-
-// mustRedo says whether the answer of a copy at this position, or later, may be older than what the session has seen.
-func (o *output) mustRedo(replid *string, offset int64) bool {
-	s := &o.strict
-	if !s.on.Load() {
-		return false
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if s.on.Load() && (s.redo || replid == nil || s.replid == nil || *replid != *s.replid || offset < s.offset) {
-		s.redo = true
-	}
-	return s.redo
-}
-
-// joinLocked is told of a read that was routed before the strictness began the last time, and is in flight after that.
-func (s *strictness) joinLocked(c *call) {
-	if c.hedge && !c.any && c.nth != s.nth.Load() {
-		s.on.Store(true)
-	}
-}
-
-// relaxLocked ends the strictness: nothing is in flight.
-func (s *strictness) relaxLocked() {
-	if s.on.Load() {
-		s.redo = false
-		s.on.Store(false)
-	}
-}
-
-// oldest returns c and what is in flight behind it, if c is the oldest, all of it can be hedged, and it isn't too much.
-func (o *output) oldest(c *call, most int) (reads []*call) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed || o.head != c || o.strict.on.Load() {
+	if o.closed || o.head != c || o.racing || o.detour.Load() != nil {
 		return nil
 	}
 	for k := c; k != nil; k = k.next {
-		if !k.hedge || k.retried || k.done || len(reads) == most {
+		if !k.hedge || k.retried || k.done || len(reads) == hedgeSaved {
 			return nil
 		}
 		reads = append(reads, k)
 	}
+	if !start(reads) {
+		return nil
+	}
+	o.racing = true
 	return reads
 }

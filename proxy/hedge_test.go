@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
 	"net"
@@ -19,13 +20,21 @@ type gate struct {
 	mu   sync.Mutex
 	open sync.Cond
 	shut bool
+	held []byte // what came since it was shut
 }
 
 func (g *gate) set(shut bool) {
 	g.mu.Lock()
-	g.shut = shut
+	g.shut, g.held = shut, nil
 	g.mu.Unlock()
 	g.open.Broadcast()
+}
+
+// holds says whether something has come that is held back.
+func (g *gate) holds(text string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return bytes.Contains(g.held, []byte(text))
 }
 
 type gatedConn struct {
@@ -37,6 +46,9 @@ func (c gatedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
+	if c.g.shut {
+		c.g.held = append(c.g.held, p[:n]...)
+	}
 	for c.g.shut && err == nil {
 		c.g.open.Wait()
 	}

@@ -57,12 +57,10 @@ type link struct {
 	answered atomic.Int64 // unix nano of the last sign of life, or of the first command after idleness
 
 	// of the reading goroutine
-	replid       *string
-	offset       int64
-	before       *string // as replid and offset were when the commands being answered were executed, or earlier
-	beforeOffset int64
-	dirty        []*output
-	now          time.Time
+	replid *string
+	offset int64
+	dirty  []*output
+	now    time.Time
 }
 
 type linkState uint8
@@ -194,6 +192,27 @@ func (l *link) send(c *call, raw []byte) error {
 	if l.state == linkDown {
 		return errNotSent
 	}
+	l.appendLocked(c, raw)
+	return nil
+}
+
+// sendAll appends commands that don't wait, all of them or none.
+func (l *link) sendAll(calls []*call) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.state == linkDown:
+		return errNotSent
+	case len(l.queue)-l.first+len(calls) > linkMaxCalls || l.end-l.written > linkMaxBytes/2:
+		return errFull
+	}
+	for _, c := range calls {
+		l.appendLocked(c, c.raw)
+	}
+	return nil
+}
+
+func (l *link) appendLocked(c *call, raw []byte) {
 	if l.first == len(l.queue) {
 		l.answered.Store(time.Now().UnixNano())
 	}
@@ -210,7 +229,6 @@ func (l *link) send(c *call, raw []byte) error {
 	if c.hedge {
 		l.watchReadLocked()
 	}
-	return nil
 }
 
 // sendBare appends a command whose replies come as pushes.
@@ -288,6 +306,7 @@ func (l *link) fail() {
 	l.mu.Unlock()
 	if len(left) > 0 || !errors.Is(cause, errClosing) {
 		l.g.meters.linkFailures.Inc()
+		l.remote.at.forget()
 	}
 	executed := -1 // up to here what was queued in a transaction may have been executed by its EXEC
 	for i, c := range left {

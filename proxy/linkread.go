@@ -67,7 +67,6 @@ func (l *link) welcome(p frame.Reply) error {
 }
 
 func (l *link) position(replid *string, offset int64) {
-	l.before, l.beforeOffset = l.replid, l.offset
 	l.replid, l.offset = replid, offset
 	l.remote.at.raise(replid, offset)
 }
@@ -152,23 +151,27 @@ func (l *link) pop() (c *call, led bool) {
 
 // answer hands a reply to its call. What the reply promises is remembered before anybody can see it.
 func (l *link) answer(c *call, raw []byte) {
-	if c.lap != nil {
-		second := c.second
-		var won bool
-		if c, won = l.arrive(c, raw); !won || !second && !l.inOrder(c) {
+	if c.race != nil {
+		if c = l.g.arrive(c, !tryElsewhere(raw)); c == nil {
 			return
 		}
-	} else if c.hedge && !l.inOrder(c) {
-		return
 	}
-	if c.read && !c.retried && tryElsewhere(raw) && l.g.retry(c, l.remote.node) {
-		return
+	if c.read && !c.retried {
+		if strays := c.until.IsZero() && !c.fetched && c.out.detour.Load() != nil; strays || tryElsewhere(raw) {
+			if l.g.retry(c, l.remote.node) {
+				return
+			}
+			if strays {
+				l.g.answerFailed(c, l.remote, errNotSent)
+				return
+			}
+		}
 	}
 	if l.switched(c, raw) {
 		return
 	}
 	if c.read && isTooBig(raw) {
-		if !l.g.askAlone(c, l.remote.node) {
+		if !l.g.fetch(c, l.remote.node, raw) {
 			l.g.answerFailed(c, l.remote, errNotSent)
 		}
 		return

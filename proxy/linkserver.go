@@ -21,6 +21,8 @@ type LinkServer struct {
 	log   *slog.Logger
 	table *table
 
+	kept keptReplies
+
 	mu      sync.Mutex
 	waiting map[*served]struct{} // links whose client waits in the store
 }
@@ -239,6 +241,9 @@ func (l *served) batch() error {
 		switch {
 		case req.Spec == nil && command.EqualFold(req.Args[0], "respmesh") && len(req.Args) == 3 && command.EqualFold(req.Args[1], "unblock"):
 			// came too late for what it was meant for
+		case req.Spec == nil && command.EqualFold(req.Args[0], "respmesh") && len(req.Args) == 3 && command.EqualFold(req.Args[1], "fetch"):
+			l.execute()
+			l.fetched(req.Args[2])
 		case req.Spec == nil && command.EqualFold(req.Args[0], "respmesh"):
 			l.execute()
 			l.reply = appendStatus(l.reply, l.store, l.charged(req.Args)) // STATUS is all that may come here

@@ -49,10 +49,11 @@ type output struct {
 	hold    bool // pushes wait in held, for the confirmation of the SUBSCRIBE at work
 	held    []byte
 	written int64
-	strict  strictness
-	sum     *atomic.Int64 // of all outputs of the gateway; nil: not kept
-	counted int           // of this one in sum
-	most    int64         // that sum should be
+	racing  bool                   // the reads in flight are asked twice: see hedge.go
+	detour  atomic.Pointer[detour] // …or were asked again elsewhere; nil: they weren't. Set by who answers the oldest
+	sum     *atomic.Int64          // of all outputs of the gateway; nil: not kept
+	counted int                    // of this one in sum
+	most    int64                  // that sum should be
 }
 
 type cutReason string
@@ -343,6 +344,7 @@ func (o *output) drain() bool {
 	for o.pending > 0 && !o.closed {
 		o.waitLocked()
 	}
+	o.straightLocked()
 	return !o.closed
 }
 

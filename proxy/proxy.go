@@ -35,7 +35,7 @@
 //
 // The link takes STATUS at any time. Behind a command that waits, a pinned link takes RESPMESH UNBLOCK TIMEOUT|ERROR, which
 // has no reply of its own: it ends the wait. On a shared link a read whose reply is very long is answered by an error that begins with
-// "RESPMESH the reply is too long": it is asked again over a pinned one.
+// "RESPMESH the reply is too long" and ends with a name: RESPMESH FETCH <name> over a pinned one gives it, once, for ten seconds.
 package proxy
 
 import (

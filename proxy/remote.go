@@ -19,6 +19,10 @@ func (s *session) forward(w *work, req *command.Request, c class, t trait, d dec
 		}
 	} else {
 		if len(req.Raw) >= s.g.opt.LargeCommand {
+			if s.last != nil {
+				s.anew(w, req)
+				return
+			}
 			s.exclusive(w, req, c, t, d, false)
 			return
 		}
@@ -42,14 +46,25 @@ func (s *session) forward(w *work, req *command.Request, c class, t trait, d dec
 		s.unforwarded(w, req, c)
 		return
 	}
+	if s.last != nil && s.last != l {
+		s.anew(w, req)
+		return
+	}
 	s.commit(w)
-	if s.out.strict.on.Load() && !s.settle() {
-		return
+	s.last = l
+	if !s.send(l, s.newCall(w, req, c, t, d), req.Raw) {
+		s.anew(w, req)
 	}
-	if !s.moveTo(l) {
-		return
+}
+
+// anew waits until nothing is in flight, and decides then where a command goes. What it follows was on another link, and links keep
+// no order among each other. It may have been answered by another copy than it was sent to, or by another primary, and so have
+// shown more than the copy has that would have been asked now.
+func (s *session) anew(w *work, req *command.Request) {
+	s.commit(w)
+	if s.settle() {
+		s.dispatch(w, req, s.g.table.of(req.Spec), false)
 	}
-	s.send(l, s.newCall(w, req, c, t, d), req.Raw)
 }
 
 // shared is the session's link to a node, for reads or for the rest: always the same, as long as it lives. What
@@ -97,9 +112,9 @@ func (s *session) newCall(w *work, req *command.Request, c class, t trait, d dec
 	k.proto, k.db, k.mute = s.proto, s.db, s.silent()
 	k.read = c == classRead && t&traitBlocking == 0 && d.kind != routePinned
 	k.blocks = t&traitBlocking != 0
-	k.fresh = s.mode == readPrimary
+	k.fresh, k.any = s.mode == readPrimary, s.mode == readAny
 	if k.read && d.kind == routeReplica && !s.track.on && s.g.view.Load().settings.Hedge > 0 {
-		k.hedge, k.any, k.nth = true, s.mode == readAny, s.strictNth
+		k.hedge = true
 		s.g.hedges.earn()
 	}
 	k.retried = k.fresh // there is nowhere else
@@ -147,24 +162,34 @@ func (s *session) settle() bool {
 	return true
 }
 
-// send gives the call its place in the order of replies and in the link.
-func (s *session) send(l *link, k *call, raw []byte) {
+// send gives the call its place in the order of replies and in the link. False: it has been overtaken, see output.enqueue, and is
+// the caller's no more.
+func (s *session) send(l *link, k *call, raw []byte) bool {
 	if all, _ := s.out.inFlight(); all >= s.g.opt.SessionWindow {
 		s.kick()
 		defer s.away()()
 	}
-	if !s.out.enqueue(k, s.g.opt.SessionWindow) {
+	switch s.out.enqueue(k, s.g.opt.SessionWindow) {
+	case clientGone:
 		s.leave = true
-		return
+		return true
+	case overtaken:
+		s.skip = k.mute && !s.mute // as it was before the call was made
+		k.free()
+		return false
 	}
 	if k.route == routePrimary && !k.read && len(raw) <= keepForSwitch {
 		k.raw, k.led = append(k.raw[:0], raw...), k.lead
 	}
 	if err := l.send(k, raw); err != nil {
+		back := s.away()
+		s.out.await(k) // those before it may be asked again, and then go first
+		back()
 		s.g.answerFailed(k, l.remote, err)
-		return
+		return true
 	}
 	s.kickme = true
+	return true
 }
 
 // match brings a connection of the session's own into the session's protocol and database.
@@ -251,8 +276,11 @@ func (l *link) unblock(asError bool) {
 
 // replica sends a read to the nearest replica that is known to be as far as it must.
 func (s *session) replica(w *work, req *command.Request, c class, t trait, v *view) {
-	s.strictNth = s.out.strict.nth.Load()
 	var need int64
+	if s.sawHere {
+		s.execute(w)
+		s.noteSeen()
+	}
 	if s.mode == readNear && req.Is(command.FlagReadonly) {
 		var ok bool
 		w.hash, w.keys, ok = s.g.keysOf(w.hash[:0], w.keys, req.Spec, req.Args, s.db)
@@ -264,12 +292,6 @@ func (s *session) replica(w *work, req *command.Request, c class, t trait, v *vi
 	}
 	for _, r := range v.reads {
 		if s.mode == readAny || s.g.current(r.remote, need) {
-			if s.last != nil && s.last.remote.node != r.node {
-				if s.behind(w) { // they may show more than this copy has
-					s.replica(w, req, c, t, v)
-				}
-				return
-			}
 			s.forward(w, req, c, t, decision{kind: routeReplica, node: r.node})
 			return
 		}

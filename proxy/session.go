@@ -58,14 +58,14 @@ type session struct {
 	track   tracking
 
 	led       bool // the batch was routed here because the local store led
+	sawHere   bool // the local store has answered since another copy was asked
 	rerouting bool // see reroute
 	switched  bool // the command at hand has waited for a leader
 
-	batch     int      // how many commands the local store executes at once: fewer where replies are big
-	last      *link    // where the forwarded commands in flight are
-	links     [2]*link // the shared links used last: [1] for reads, [0] for the rest
-	strictNth uint32   // see strictness.joinLocked
-	kickme    bool     // last has commands that weren't kicked
+	batch  int      // how many commands the local store executes at once: fewer where replies are big
+	last   *link    // where the forwarded commands in flight are
+	links  [2]*link // the shared links used last: [1] for reads, [0] for the rest
+	kickme bool     // last has commands that weren't kicked
 
 	mu      sync.Mutex // guards what CLIENT LIST of other sessions reads
 	name    string

@@ -36,18 +36,15 @@ func (l *link) switched(c *call, raw []byte) bool {
 	if refused {
 		l.sour.Store(true)
 	}
-	if !c.until.IsZero() && (!refused || time.Now().After(c.until)) {
+	// A read behind a refused write follows it.
+	if !refused && !(c.read && l.sour.Load()) || c.route != routePrimary || len(c.raw) == 0 {
+		return false
+	}
+	if !c.until.IsZero() && time.Now().After(c.until) {
 		if refused {
 			l.g.meters.masterdown.Inc()
 			c.replace = downText(nil, l.g.view.Load().primaryRegion)
 		}
-		return false
-	}
-	// A read behind a refused write follows it.
-	if !refused && !(c.read && l.sour.Load() && c.route == routePrimary) || c.route != routePrimary {
-		return false
-	}
-	if len(c.raw) == 0 {
 		return false
 	}
 	l.g.park(c)

@@ -138,6 +138,13 @@ func (s *session) sendBatch(w *work, req *command.Request, e *entry, v *view) {
 	raw := append(t.buf, req.Raw...)
 	t.buf = raw
 	own := t.watching || t.alone || t.changes() || len(raw) >= s.g.opt.LargeCommand
+	if s.last != nil && !t.watching && (own || s.last != s.shared(v.primary, false)) {
+		s.commit(w)
+		if !s.settle() {
+			return
+		}
+		v = s.g.view.Load() // as in anew
+	}
 	var l *link
 	switch {
 	case t.lost || t.watching && !t.pin.live():

@@ -360,8 +360,15 @@ func (e *Engine) count(x *call) {
 
 // Apply executes commands from the primary's replication stream, all of them or up to the first that can't be
 // applied: the data then is no longer the primary's, and the error says why.
-func (e *Engine) Apply(reqs []command.Request) error {
+func (e *Engine) Apply(reqs []command.Request) error { return e.ApplyThen(reqs, func() {}) }
+
+// ApplyThen is Apply; nobody sees the effects before then, which is called if all were applied, has returned.
+func (e *Engine) ApplyThen(reqs []command.Request, then func()) error {
 	e.lock()
 	defer e.unlock()
-	return e.stream.applyLocked(reqs)
+	if err := e.stream.applyLocked(reqs); err != nil {
+		return err
+	}
+	then()
+	return nil
 }

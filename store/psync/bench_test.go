@@ -16,7 +16,7 @@ import (
 // nothing is an engine that costs nothing.
 type nothing struct{}
 
-func (nothing) Apply([]command.Request) error { return nil }
+func (nothing) ApplyThen(_ []command.Request, then func()) error { then(); return nil }
 
 func (nothing) Restore(r io.Reader) error {
 	_, err := io.Copy(io.Discard, r)

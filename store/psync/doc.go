@@ -49,10 +49,12 @@ type Target interface {
 	// Restore replaces all data by an RDB. Until it returns without an error
 	// the old data stays. An error that wraps rdb.ErrUnsupported is final.
 	Restore(r io.Reader) error
-	// Apply executes commands of the stream in order; transactions are never cut
+	// ApplyThen executes commands of the stream in order; transactions are never cut
 	// in two. It must not append to the Log. An error means that the copy can't
-	// follow any further. The requests are invalid once it has returned.
-	Apply(reqs []command.Request) error
+	// follow any further. The requests are invalid once it has returned. Nobody
+	// sees the effects before then, which is called once if there is no error,
+	// has returned.
+	ApplyThen(reqs []command.Request, then func()) error
 }
 
 // ErrOtherHistory is the answer to a wait for an offset of a history that this

@@ -215,3 +215,28 @@ func TestEngineFollowsRedis(t *testing.T) {
 	sameEntries(t, b.entries(), want)
 	sameEntries(t, c.entries(), want)
 }
+
+// slowKeeper takes its time over what a log gets.
+type slowKeeper struct{ asked, goOn chan struct{} }
+
+func (k slowKeeper) Keep(int64, []byte)      { k.asked <- struct{}{}; <-k.goOn }
+func (k slowKeeper) Moved(psync.Position)    {}
+func (k slowKeeper) Replaced(psync.Position) {}
+
+// What is read of a copy isn't newer than the position that it tells afterwards.
+func TestPositionIsAsFarAsWhatIsRead(t *testing.T) {
+	a, b := newStore(t, false), newStore(t, true)
+	r, _ := b.follow(a.dial)
+	until(t, r, psync.Online)
+	k := slowKeeper{make(chan struct{}), make(chan struct{})}
+	b.log.Keep(k)
+	_, before := b.log.Position()
+	a.do("SET", "k", "v")
+	<-k.asked
+	time.AfterFunc(20*time.Millisecond, func() { close(k.goOn) })
+	value := b.do("GET", "k")
+	if _, at := b.log.Position(); strings.Contains(value, "v") && at == before {
+		t.Errorf("read %q, and the position is still %d", value, at)
+	}
+	b.log.Keep(nil)
+}

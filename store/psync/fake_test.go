@@ -104,7 +104,7 @@ func (m *memory) execute(args [][]byte) error {
 	return nil
 }
 
-func (m *memory) Apply(reqs []command.Request) error {
+func (m *memory) ApplyThen(reqs []command.Request, then func()) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, q := range reqs {
@@ -115,6 +115,7 @@ func (m *memory) Apply(reqs []command.Request) error {
 	if m.tx {
 		return errors.New("transaction cut in two")
 	}
+	then()
 	return nil
 }
 

@@ -155,16 +155,19 @@ func (l *link) advance(reqs []command.Request, held []byte, raw span) error {
 	log := l.r.opt.Log
 	log.gate.Lock()
 	defer log.gate.Unlock()
-	if len(reqs) > 0 {
-		if err := l.r.opt.Target.Apply(reqs); err != nil {
-			// Some of it may have been applied: the data is at no position.
-			log.unsynced = true
-			return fmt.Errorf("%w: apply stream: %w", ErrBroken, err)
-		}
+	// Who reads what is new here must not be told of a position before it: the next copy it asks might be as far as that only.
+	move := func() {
+		log.append(held, true)
+		log.append(raw.bytes[:raw.effects], true)
+		log.append(raw.bytes[raw.effects:raw.ready], false)
 	}
-	log.append(held, true)
-	log.append(raw.bytes[:raw.effects], true)
-	log.append(raw.bytes[raw.effects:raw.ready], false)
+	if len(reqs) == 0 {
+		move()
+	} else if err := l.r.opt.Target.ApplyThen(reqs, move); err != nil {
+		// Some of it may have been applied: the data is at no position.
+		log.unsynced = true
+		return fmt.Errorf("%w: apply stream: %w", ErrBroken, err)
+	}
 	if l.behind {
 		l.takeTerm()
 	}
