@@ -34,6 +34,13 @@ func breakable(m *fakeMesh, node string) (drop func()) {
 	}
 }
 
+// waiting is how many commands have come to wait at a gate.
+func (t *tiny) waiting() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.blocked
+}
+
 // pass has a session do something else for a while.
 func pass(t *testing.T, addr string) {
 	t.Helper()
@@ -87,9 +94,10 @@ func TestReadsComeHomeInOrder(t *testing.T) {
 	c.want("SET x 1", "OK")
 	h.stores["a"].gate(t, "set")
 	c.send("SET x 2", "GET k", "DBSIZE")
-	eventually(t, "all are in flight", func() bool { return g.inFlightForTest() == 3 })
+	eventually(t, "all are in flight", func() bool { return g.inFlightForTest() == 3 && h.stores["a"].waiting() == 1 })
 	open := h.stores["b"].gate(t, "get")
 	drop()
+	eventually(t, "the first read has come home", func() bool { return h.stores["b"].waiting() == 1 })
 	pass(t, addr)
 	connect(t, primary).want("INCR k", "1")
 	open()
@@ -158,6 +166,7 @@ func TestReadsElsewhereShowNoLessThanTheLastHere(t *testing.T) {
 	})
 	open := h.stores["b"].gate(t, "get")
 	c.send("GET n")
+	eventually(t, "it is being read here", func() bool { return h.stores["b"].waiting() == 1 })
 	h.stores["b"].setState(func(s *StoreState) { s.Usable = false })
 	eventually(t, "reads go to c", func() bool { return g.Status().ReadsFrom == "c" })
 	h.stores["c"].hold()

@@ -43,6 +43,7 @@ type tiny struct {
 	tracked   map[string]map[*tinyConn]bool
 	block     chan struct{} // while set, commands named in blockOn wait for it
 	blockOn   string
+	blocked   int          // commands that have come to wait for block
 	onTracked func(string) // a GET has been remembered; its reply isn't out
 	lost      []func()     // of the connections
 }
@@ -224,6 +225,9 @@ func (c *tinyConn) Do(ctx context.Context, dst []byte, reqs []command.Request) [
 		block := c.t.block
 		if !strings.EqualFold(args[0], c.t.blockOn) {
 			block = nil
+		}
+		if block != nil {
+			c.t.blocked++
 		}
 		c.t.mu.Unlock()
 		if block != nil {

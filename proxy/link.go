@@ -156,6 +156,9 @@ func (l *link) close(cause error) {
 		return
 	}
 	l.state, l.cause = linkDown, cause
+	if !errors.Is(cause, errClosing) {
+		l.remote.at.forget()
+	}
 	if l.conn != nil {
 		// What is still underway mustn't arrive once the path has healed: newer writes may have been executed by then.
 		if c, ok := l.conn.(interface{ SetLinger(sec int) error }); ok {
@@ -306,7 +309,6 @@ func (l *link) fail() {
 	l.mu.Unlock()
 	if len(left) > 0 || !errors.Is(cause, errClosing) {
 		l.g.meters.linkFailures.Inc()
-		l.remote.at.forget()
 	}
 	executed := -1 // up to here what was queued in a transaction may have been executed by its EXEC
 	for i, c := range left {

@@ -68,7 +68,11 @@ func (l *link) welcome(p frame.Reply) error {
 
 func (l *link) position(replid *string, offset int64) {
 	l.replid, l.offset = replid, offset
-	l.remote.at.raise(replid, offset)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state != linkDown { // else it is forgotten already how far the node was
+		l.remote.at.raise(replid, offset)
+	}
 }
 
 func (l *link) receive(p frame.Reply) error {
