@@ -62,7 +62,7 @@ is what its data directory says, and --data is enough.`,
 			if opts.Join != "" && tokenFile != "" && !node.IsMember(opts.Data) { // once it is in, the token is used up
 				var err error
 				if opts.Token, err = readSecret(tokenFile); err != nil {
-					return err
+					return fmt.Errorf("--token-file: %w", err)
 				}
 			}
 			// What a hangup signal takes in anew. Flags of the command line stay.

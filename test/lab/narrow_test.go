@@ -31,8 +31,8 @@ func (w *World) narrow(t *testing.T, region string) {
 	}
 }
 
-// TestNarrowMember: a member of the control plane has nothing but narrow paths to the others. It starts, helps to elect another
-// leader, takes part in changes, and gets whole copies of databases.
+// TestNarrowMember: a member of the control plane has nothing but narrow paths to the others. It starts, is needed to elect
+// a leader and for changes, and gets whole copies of databases.
 func TestNarrowMember(t *testing.T) {
 	w := world(t)
 	w.settle(t)
@@ -53,10 +53,9 @@ func TestNarrowMember(t *testing.T) {
 	w.settle(t)
 	t.Logf("all was well after %v", time.Since(began))
 
-	// Without this one the other two that are left have no majority.
+	// Without this one the other two that are left have no majority. If it leads it leads on; else the two elect.
 	dead := w.leader(t)
 	if dead == member {
-		w.leadControl(t, w.lab.Node(order[0]))
 		dead = w.lab.Node(order[0])
 	}
 	dead.Kill()
@@ -64,6 +63,9 @@ func TestNarrowMember(t *testing.T) {
 	long := strings.Repeat("x", 50)
 	eventually(t, 20*time.Second, func() error {
 		_, err := member.CLI(ctx, "orgs", "create", "narrow-"+long)
+		if err != nil && strings.Contains(err.Error(), "already exists") { // an answer was late
+			err = nil
+		}
 		return err
 	})
 	t.Logf("%s was killed; a change was made %v later", dead.Name, time.Since(began))
@@ -78,6 +80,7 @@ func TestNarrowMember(t *testing.T) {
 	w.cli(t, "redis", "update", "cart", "--org", "shop", "--replica-regions", "ams,nrt")
 	w.settle(t)
 	t.Logf("a whole copy of %d MB came over a narrow path in %v", values*size>>20, time.Since(began))
+	s = session(t, w.ShopApp.Host, w.Cart) // the other one may have been ended with its node
 	for i := range values {
 		s.want(t, "1", "DEL", fmt.Sprint("large:", i))
 	}
