@@ -39,7 +39,7 @@ func TestNarrowMember(t *testing.T) {
 	ctx := t.Context()
 	member := w.lab.Node("nrt-1")
 	s := session(t, w.ShopApp.Host, w.Cart)
-	const values, size = 40, 256 << 10
+	const values, size = 12, 256 << 10
 	for i := range values {
 		s.want(t, "OK", "SET", fmt.Sprint("large:", i), strings.Repeat(fmt.Sprint(i%10), size))
 	}

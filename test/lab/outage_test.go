@@ -279,6 +279,7 @@ func TestRegionCut(t *testing.T) {
 	w.settle(t)
 	far, near := session(t, w.Laptop.Host, w.Cart), session(t, w.ShopApp.Host, w.Cart)
 	far.want(t, "OK", "SET", "cut", "before")
+	far.want(t, "5", "WAIT", "5", "10000") // or a replica may be cut off from the write that it is asked for
 	w.lab.WAN.Cut("mad")
 	defer w.lab.WAN.Heal("mad")
 	began := time.Now()
