@@ -10,6 +10,8 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/plotutil"
 	"gonum.org/v1/plot/vg"
+
+	"respmesh/test/bench/figures"
 )
 
 // The drawings have fewer and shorter runs than the table: what they show is the shape.
@@ -71,7 +73,7 @@ func (b *bench) draw(ctx context.Context, dir string) error {
 		for _, t := range fresh.targets {
 			var xy plotter.XYs
 			for _, c := range d.cells {
-				if v := median(values(t.runs[c], d.value)); v > 0 { // below a microsecond redis-benchmark says 0, which has no logarithm
+				if v := figures.Median(figures.Of(t.runs[c], d.value)); v > 0 { // below a microsecond redis-benchmark says 0, which has no logarithm
 					xy = append(xy, plotter.XY{X: float64(d.at(c)), Y: v})
 				}
 			}

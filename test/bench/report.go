@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"respmesh/test/bench/figures"
 	"respmesh/test/dev"
 )
 
@@ -79,7 +80,7 @@ func report(w io.Writer, b *bench, r *outcome, replica dev.Region) {
 		fmt.Fprintf(w, "\nLoading a file, seconds: median (lowest – highest); × redis-server's speed.\n\n| | %s | respmesh | |\n|---|---|---|---|\n", b.targets[0].name)
 	}
 	for _, l := range r.loads {
-		fmt.Fprintf(w, "| %s, %.0f MB | %s | %s | %s |\n", l.name, l.megabytes, spread(l.theirs, seconds), spread(l.ours, seconds), ratio(median(l.theirs)/median(l.ours)))
+		fmt.Fprintf(w, "| %s, %.0f MB | %s | %s | %s |\n", l.name, l.megabytes, figures.Spread(l.theirs, seconds), figures.Spread(l.ours, seconds), ratio(figures.Median(l.theirs)/figures.Median(l.ours)))
 	}
 }
 
@@ -92,32 +93,21 @@ func (b *bench) table(w io.Writer, cells []cell, name func(cell) string, value f
 	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("---|", len(b.targets)))
 	for _, c := range cells {
 		fmt.Fprintf(w, "| %s |", name(c))
-		base := median(values(b.targets[0].runs[c], value))
+		base := figures.Median(figures.Of(b.targets[0].runs[c], value))
 		for i, t := range b.targets {
-			v := values(t.runs[c], value)
+			v := figures.Of(t.runs[c], value)
 			if len(v) == 0 {
 				fmt.Fprint(w, " |")
 				continue
 			}
-			fmt.Fprintf(w, " %s", spread(v, format))
+			fmt.Fprintf(w, " %s", figures.Spread(v, format))
 			if i > 0 && ratios {
-				fmt.Fprintf(w, " %s", ratio(median(v)/base))
+				fmt.Fprintf(w, " %s", ratio(figures.Median(v)/base))
 			}
 			fmt.Fprint(w, " |")
 		}
 		fmt.Fprintln(w)
 	}
-}
-
-func values(runs []result, value func(result) float64) (out []float64) {
-	for _, r := range runs {
-		out = append(out, value(r))
-	}
-	return out
-}
-
-func spread(v []float64, format func(float64) string) string {
-	return fmt.Sprintf("%s (%s – %s)", format(median(v)), format(slices.Min(v)), format(slices.Max(v)))
 }
 
 func micros(f float64) string  { return fmt.Sprintf("%.2f", f) }
@@ -170,17 +160,6 @@ func reportWaits(w io.Writer, samples []dev.Sample) {
 			before = n
 		}
 	}
-}
-
-func median(v []float64) float64 {
-	if len(v) == 0 {
-		return 0
-	}
-	s := slices.Sorted(slices.Values(v))
-	if len(s)%2 == 1 {
-		return s[len(s)/2]
-	}
-	return (s[len(s)/2-1] + s[len(s)/2]) / 2
 }
 
 func at(sorted []time.Duration, percent int) time.Duration {

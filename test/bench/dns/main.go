@@ -15,11 +15,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"respmesh/test/bench/figures"
 )
 
 func main() {
@@ -109,7 +110,7 @@ func (s *server) stop() {
 	_ = s.cmd.Wait()
 }
 
-var figures = regexp.MustCompile(`(?m)^\s*(Queries per second|Average Latency \(s\)|Queries lost|Queries completed):\s+([\d.]+)(?:\s+\(([\d.]+)%\))?`)
+var printed = regexp.MustCompile(`(?m)^\s*(Queries per second|Average Latency \(s\)|Queries lost|Queries completed):\s+([\d.]+)(?:\s+\(([\d.]+)%\))?`)
 
 func (s *server) measure(ctx context.Context, o options, queries string) (r result, err error) {
 	before, err := processorTime(s.cmd.Process.Pid)
@@ -126,7 +127,7 @@ func (s *server) measure(ctx context.Context, o options, queries string) (r resu
 		return r, err
 	}
 	var completed float64
-	for _, m := range figures.FindAllStringSubmatch(string(out), -1) {
+	for _, m := range printed.FindAllStringSubmatch(string(out), -1) {
 		n, _ := strconv.ParseFloat(m[2], 64)
 		switch m[1] {
 		case "Queries per second":
@@ -166,12 +167,7 @@ func processorTime(pid int) (time.Duration, error) {
 
 func report(o options, own, other *server, results map[*server][]result) {
 	median := func(s *server, of func(result) float64) float64 {
-		var all []float64
-		for _, r := range results[s] {
-			all = append(all, of(r))
-		}
-		slices.Sort(all)
-		return all[len(all)/2]
+		return figures.Median(figures.Of(results[s], of))
 	}
 	fmt.Printf("Medians of %d runs of %d s, one core each for server and dnsperf.\n\n| | %s | %s | ratio |\n|---|---|---|---|\n", o.repeats, o.seconds, own.name, other.name)
 	for _, row := range []struct {

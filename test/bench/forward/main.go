@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"respmesh/proxy"
 	"respmesh/resp/frame"
 	"respmesh/store/embedded"
+	"respmesh/test/bench/figures"
 )
 
 const (
@@ -163,10 +163,8 @@ func run(ctx context.Context, o options) error {
 					*m.into = append(*m.into, rate)
 				}
 			}
-			slices.Sort(shared)
-			slices.Sort(single)
-			say := func(x []float64) string { return fmt.Sprintf("%.0f (%.0f – %.0f)", x[len(x)/2], x[0], x[len(x)-1]) }
-			fmt.Printf("| %s, P=%d | %s | %s | × %.2f |\n", name, depth, say(shared), say(single), shared[len(shared)/2]/single[len(single)/2])
+			say := func(runs []float64) string { return figures.Spread(runs, figures.Format("%.0f")) }
+			fmt.Printf("| %s, P=%d | %s | %s | × %.2f |\n", name, depth, say(shared), say(single), figures.Median(shared)/figures.Median(single))
 		}
 	}
 	return nil

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"respmesh/test/bench/figures"
 )
 
 // way is what the client and the server each have.
@@ -134,15 +136,7 @@ type result struct {
 
 func report(o options, p path, use []way, results map[string][]result) {
 	median := func(name string, of func(result) float64) float64 {
-		var all []float64
-		for _, r := range results[name] {
-			all = append(all, of(r))
-		}
-		if len(all) == 0 {
-			return 0
-		}
-		slices.Sort(all)
-		return all[len(all)/2]
+		return figures.Median(figures.Of(results[name], of))
 	}
 	columns := []struct {
 		name, format string

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"respmesh/test/bench/figures"
 )
 
 type options struct {
@@ -84,12 +86,7 @@ func run(ctx context.Context, args []string) error {
 
 func report(o options, use []noise, builds []*build) {
 	spread := func(runs []result, of func(result) float64, format string) string {
-		all := make([]float64, len(runs))
-		for i, r := range runs {
-			all[i] = of(r)
-		}
-		slices.Sort(all)
-		return fmt.Sprintf(format+" ("+format+" – "+format+")", all[len(all)/2], all[0], all[len(all)-1])
+		return figures.Spread(figures.Of(runs, of), figures.Format(format))
 	}
 	fmt.Printf("A quiet database beside a noisy one, on one node of %d cores with its clients: what a GET of the quiet one takes, in milliseconds, and how many "+
 		"commands a second the noisy one gets. Medians of %d runs of %g s (lowest – highest).\n\n", runtime.NumCPU(), o.repeats, o.seconds)
