@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -18,7 +17,7 @@ func TestEngines(t *testing.T) {
 	tool(t, "redis-server")
 	for name, engine := range map[string]func(t *testing.T) string{
 		"a server started by us": func(*testing.T) string { return "redis" },
-		"a running server":       func(t *testing.T) string { return "redis://:s3cret@" + redisServer(t) },
+		"a running server":       func(t *testing.T) string { return "redis://:" + dev.RedisPassword + "@" + dev.RedisServer(t) },
 		"a cluster":              func(*testing.T) string { return "cluster" },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -73,34 +72,6 @@ func copies(t *testing.T, regions ...dev.Region) {
 			t.Errorf("a read in %s takes %v: it isn't served there", r.Code, took)
 		}
 	}
-}
-
-// redisServer runs a Redis of somebody else's: with a password, on a port.
-func redisServer(t *testing.T) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = l.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	l.Close()
-	cmd := exec.Command(tool(t, "redis-server"), "--port", port, "--requirepass", "s3cret", "--save", "", "--dir", t.TempDir(), "--bind", "127.0.0.1")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	eventually(t, slower(10*time.Second), func() error {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-		}
-		return err
-	})
-	return addr
 }
 
 // What can't be used is said before anything runs, or in the status.

@@ -8,12 +8,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"respmesh/test/dev"
 )
 
 // TestMoveBetweenEngines moves a database to a real Redis and back while clients write and read at every node. No command may
 // fail, no connection be lost, no read be older than the client's own write, no write be lost.
 func TestMoveBetweenEngines(t *testing.T) {
-	addr := redisServer(t)
+	addr := dev.RedisServer(t, "--repl-diskless-sync-delay", "0")
 	m := newMesh(t, "mad")
 	ams, _ := m.join(t, "ams", "ams-1"), m.join(t, "nrt", "nrt-1")
 	m.cli(t, "orgs", "create", "shop")
@@ -36,7 +38,7 @@ func TestMoveBetweenEngines(t *testing.T) {
 	load.wrote(t, 20)
 
 	for range 2 {
-		for _, engine := range []string{"redis://:s3cret@" + addr, "embedded"} {
+		for _, engine := range []string{"redis://:" + dev.RedisPassword + "@" + addr, "embedded"} {
 			began := time.Now()
 			out := m.cli(t, "redis", "update", "cart", "--engine", engine)
 			t.Logf("moved in %v: %s", time.Since(began), out)
@@ -64,43 +66,11 @@ func bigs() []string {
 	return args
 }
 
-// redisServer runs a Redis of somebody else's: with a password, on a port.
-func redisServer(t *testing.T) (addr string) {
-	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("redis-server isn't installed")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = l.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	l.Close()
-	cmd := exec.Command(path, "--port", port, "--requirepass", "s3cret", "--save", "", "--dir", t.TempDir(), "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	eventually(t, slower(10*time.Second), func() error {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-		}
-		return err
-	})
-	return addr
-}
-
 func redisCLI(t *testing.T, addr string, args ...string) string {
 	t.Helper()
 	_, port, _ := net.SplitHostPort(addr)
 	cmd := exec.CommandContext(t.Context(), "redis-cli", append([]string{"-p", port}, args...)...)
-	cmd.Env = append(os.Environ(), "REDISCLI_AUTH=s3cret")
+	cmd.Env = append(os.Environ(), "REDISCLI_AUTH="+dev.RedisPassword)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("redis-cli: %v: %s", err, out)
@@ -111,7 +81,7 @@ func redisCLI(t *testing.T, addr string, args ...string) string {
 // TestKillWhileMoving kills the node that moves a database, at all moments of the move. The database is in one of the two
 // engines afterwards, nothing acknowledged is lost, and the move is made in the end.
 func TestKillWhileMoving(t *testing.T) {
-	addr := redisServer(t)
+	addr := dev.RedisServer(t, "--repl-diskless-sync-delay", "0")
 	m := newMesh(t, "ams") // carries the control plane, and isn't touched
 	mad := m.join(t, "mad", "mad-1")
 	m.cli(t, "orgs", "create", "shop")
@@ -119,7 +89,7 @@ func TestKillWhileMoving(t *testing.T) {
 	c := m.dial(t, m.Nodes[0], "shop", "cart", password)
 	c.want(t, "OK", "SET", "k", strings.Repeat("x", 1<<20))
 	m.awaitUse(t, m.Nodes[0], m.Nodes[0])
-	engines := []string{"redis://:s3cret@" + addr, "embedded"}
+	engines := []string{"redis://:" + dev.RedisPassword + "@" + addr, "embedded"}
 	for round := range 12 {
 		load := m.StartLoad(t.Context(), "shop", "cart", password, m.Nodes[0])
 		load.wrote(t, 5)
@@ -165,11 +135,11 @@ func TestKillWhileMoving(t *testing.T) {
 // TestFailoverOnAServer kills the node by which a real Redis is written to: another one of the region takes over in time, and
 // nothing that was acknowledged is lost.
 func TestFailoverOnAServer(t *testing.T) {
-	addr := redisServer(t)
+	addr := dev.RedisServer(t, "--repl-diskless-sync-delay", "0")
 	m := newMesh(t, "ams")
 	primary, other := m.join(t, "mad", "mad-1"), m.join(t, "mad", "mad-2")
 	m.cli(t, "orgs", "create", "shop")
-	password := m.create(t, "shop", "cart", "--region", "mad", "--replica-regions", "ams", "--engine", "redis://:s3cret@"+addr)
+	password := m.create(t, "shop", "cart", "--region", "mad", "--replica-regions", "ams", "--engine", "redis://:"+dev.RedisPassword+"@"+addr)
 	c := m.dial(t, m.Nodes[0], "shop", "cart", password)
 	c.want(t, "OK", "SET", "k", "v")
 	m.awaitUse(t, m.Nodes[0], m.Nodes[0])
