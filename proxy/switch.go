@@ -237,4 +237,5 @@ func (s *session) reroute(w *work, from int, reqs []command.Request) {
 		w.cur = held[i]
 		s.handle(w, &w.cur)
 	}
+	s.execute(w) // what is for the local store again: nobody else does, if this was the end of what the client has sent
 }

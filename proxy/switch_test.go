@@ -62,6 +62,24 @@ func TestWritesWaitForTheNextPrimary(t *testing.T) {
 	}
 }
 
+// A store that refuses writes for a moment, as while its data move, executes them when it leads again, also when the client waits for
+// that and sends nothing more.
+func TestStoreThatRefusesForAMoment(t *testing.T) {
+	h := newHouse(t, "a", "b")
+	_, addr := h.gateway("a", h.mesh("a"), func(*Options) {})
+	c := connect(t, addr)
+	c.want("INCR n", "1")
+	a := h.stores["a"]
+	for i := 2; i < 6; i++ {
+		before := a.count("incr")
+		a.demote()
+		c.send("INCR n")
+		eventually(t, "it is refused", func() bool { return a.count("incr") > before })
+		a.promote()
+		c.wants(fmt.Sprint(i))
+	}
+}
+
 // What is parked goes before what its session asks for next, also when the session's own node leads by then.
 func TestParkedWritesGoFirst(t *testing.T) {
 	for _, next := range []struct{ send, reply string }{{"SET n 7", "OK"}, {"MULTI|SET n 7|EXEC", "OK|QUEUED|[OK]"}} {
