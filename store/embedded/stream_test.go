@@ -10,7 +10,7 @@ import (
 func TestStreamEntries(t *testing.T) {
 	vectors(t,
 		"xadd s 1-1 a b", "xadd s 1-1 a b", "xadd s 0-0 a b", "xadd s 1 a b", "xadd s 1-* c d", "xadd s 2-* c d e f", "xadd s 1-* c d", "xadd s 3 a", "xadd s 3 a b c", "xadd s abc a b", "xadd s - a b", "xadd s + a b", "xadd s -1 a b",
-		"xadd s 3- a b", "xadd s 3-x a b", "xadd s 03-02 a b", "xadd s \" 4-5\" a b", "xadd s +5-+6 a b", "xadd s 6--7 a b", "xadd s 7-* \"\" \"\" 12 -7", "xadd s 18446744073709551616-1 a b", "xadd s nomkstream 9-1 x y", "xadd nokey nomkstream 9-1 x y",
+		"xadd s 3- a b", "xadd s 3-x a b", "xadd s 03-02 a b", "xadd s \" 4-5\" a b", "xadd s +5-+6 a b", "xadd s 6--7 a b", "xadd s 7-* \"\" \"\" 12 -7", "xadd s 18446744073709551616-1 a b", "xadd s 1-18446744073709551616 a b", "xadd s nomkstream 9-1 x y", "xadd nokey nomkstream 9-1 x y",
 		"xadd s \"8-1\\x00zzz\" a b", "xadd s 0-* a b", "xadd z 0-* a b", "xadd z 0-* a b", "xrange z - +",
 		"xlen s", "xlen nokey", "xrange s - +", "xrevrange s + -", "xrange s 1 1", "xrange s (1-1 (7", "xrange s (1-1 +  count 2", "xrevrange s + - count 2", "xrange s - + count 0", "xrange s - + count -5", "xrange s - + count x", "xrange s - + limit 1", "xrange s - + count",
 		"xrange s ( +", "xrange s (- +", "xrange s (+ +", "xrange s (18446744073709551615-18446744073709551615 +", "xrange s - (0-0", "xrange s 5 1", "xrange nokey - +", "xrevrange nokey + -", "xrange nokey - + count 0", "xrange s x +",

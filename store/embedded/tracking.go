@@ -361,7 +361,7 @@ func overlapping(have *trackState, prefixes []string) string {
 func clientCaching(x *call) {
 	s := x.c.track
 	switch {
-	case s == nil || !s.optin && !s.optout:
+	case s == nil:
 		x.err("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
 	case is(x.args[2], "YES") && !s.optin:
 		x.err("ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")

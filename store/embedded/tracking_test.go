@@ -238,3 +238,8 @@ func TestPauseHoldsCommandsBack(t *testing.T) {
 	want(t, admin, "client pause 1 all", "+OK\r\n")
 	want(t, c, "get k", "$1\r\nv\r\n") // a millisecond later
 }
+
+func TestCachingInOtherModes(t *testing.T) {
+	vectors(t, "client caching no", "client tracking on bcast prefix a prefix b", "client caching no", "client caching yes", "client caching x",
+		"client tracking off", "client tracking on", "client caching no", "client caching yes", "client caching x", "client tracking off", "client caching yes")
+}

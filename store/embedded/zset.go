@@ -133,7 +133,7 @@ func zaddGeneric(x *call, f zaddFlags) {
 	for i, score := range scores {
 		member := pairs[2*i+1]
 		at, old, exists := z.find(member)
-		if exists && f.incr {
+		if exists && f.incr && !f.nx {
 			if score += old; math.IsNaN(score) {
 				x.err("ERR resulting score is not a number (NaN)")
 				return

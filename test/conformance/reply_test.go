@@ -154,7 +154,7 @@ func ruleFor(args []string) rule {
 		switch strings.ToLower(args[0] + " " + args[1]) {
 		case "function list":
 			return anyOrder
-		case "function dump", "memory usage", "client info", "client list", "client id", "object freq", "object idletime":
+		case "function dump", "memory usage", "client info", "client list", "client id", "object freq", "object idletime", "object refcount":
 			return kindOnly
 		case "slowlog get":
 			return slow

@@ -64,6 +64,7 @@ func differences() map[string]string {
 		"memory|doctor":       "fewer kinds of advice",
 		"memory|stats":        "fields about jemalloc and client buffers are missing",
 		"memory|usage":        "what the key takes here",
+		"object|refcount":     "small numbers are always shared: there, not those that COPY made",
 		"object|encoding":     "sets of up to 32 short strings say hashtable, as in 7.0, and are packed",
 		"wait":                "counts replicas that have all that was written so far, not only by this connection",
 		"exec":                "a transaction that takes much more memory than there is gets OOM for the commands beyond",
