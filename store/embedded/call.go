@@ -54,6 +54,7 @@ type call struct {
 	hits, misses int64
 	tick         int64 // when the clock was last read for timing commands
 	failed       bool  // it has replied an error
+	roomy        bool  // see refusedOOM
 	tally        tally
 	lapsed       bool // a read met an expired key
 }

@@ -79,7 +79,7 @@ func bindCommands() []bound {
 			if r.lock != lockByFlag {
 				shared = r.lock == lockShared
 			}
-			all[spec.ID] = bound{r.handle, shared, quick(spec), int8(spec.FirstKey), memberAt(spec)}
+			all[spec.ID] = bound{r.handle, shared, quick(spec), firstKeyAt(spec), memberAt(spec)}
 		}
 	}
 	return all

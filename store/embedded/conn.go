@@ -301,7 +301,7 @@ func (c *Conn) process(x *call) {
 		c.reject(x, command.ArityError(spec))
 	case c.multi && spec.Is(command.FlagNoMulti):
 		c.reject(x, "ERR Command not allowed inside a transaction")
-	case c.e.limit.max > 0 && !c.fromStream && c.refusedOOM(spec, len(x.raw)):
+	case c.e.limit.max > 0 && !c.fromStream && c.refusedOOM(x):
 		c.reject(x, errOOM)
 	case c.refusedByLog(x):
 	case c.refusedByOwner(x):
@@ -346,9 +346,14 @@ func (c *Conn) writes(spec *command.Spec) bool {
 	return spec.Is(command.FlagWrite) || c.multi && spec.Name == "exec" && c.queueFlags&command.FlagWrite != 0
 }
 
-// refusedOOM tells whether there is no memory for a command of size bytes.
-func (c *Conn) refusedOOM(spec *command.Spec, size int) bool {
+// refusedOOM tells whether there is no memory for a command. What all data take isn't added up again for commands that share
+// the reading of the clock: where there is room for all of them, there is for each.
+func (c *Conn) refusedOOM(x *call) bool {
+	spec, size := x.spec, len(x.raw)
 	deny := spec.Is(command.FlagDenyOOM)
+	if !deny && !c.multi || x.roomy && size <= smallRequest {
+		return false
+	}
 	if c.multi {
 		switch spec.Name {
 		case "exec":
@@ -358,7 +363,13 @@ func (c *Conn) refusedOOM(spec *command.Spec, size int) bool {
 			deny = deny || !c.e.handlers[spec.ID].shared // queueing takes memory too
 		}
 	}
-	return deny && !c.e.makeRoom(int64(size))
+	if !deny {
+		return false
+	}
+	if x.roomy = c.e.plenty(); x.roomy && size <= overshoot {
+		return false
+	}
+	return !c.e.makeRoom(int64(size))
 }
 
 func (c *Conn) enqueue(spec *command.Spec, args [][]byte, raw []byte) {

@@ -134,6 +134,12 @@ func (e *Engine) makeRoom(need int64) bool {
 	return true
 }
 
+// plenty tells whether there is memory for as many commands as may go by one reading of the clock, none of which asks how much it
+// may take. It holds until one runs that can take long: such may take more.
+func (e *Engine) plenty() bool {
+	return e.memoryLocked()+spanMost*overshoot <= e.limit.max
+}
+
 // evictBeyond evicts for a slice of time what is beyond a limit and tells whether there is more to do.
 func (e *Engine) evictBeyond(slice time.Duration) (more bool) {
 	if e.replica || e.limit.max == 0 || e.limit.policy == NoEviction {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -255,7 +254,7 @@ func (f scriptFlags) names() (out []string) {
 // stats is FUNCTION STATS. While a program runs that has let go of the engine's lock, the libraries don't change.
 func (s *scripts) stats(x *call) {
 	s.mu.Lock()
-	p, active, began := s.program, s.active, s.started
+	p, active, ran := s.program, s.active, s.running()
 	s.mu.Unlock()
 	x.mapHeader(2)
 	x.bulkString("running_script")
@@ -269,7 +268,7 @@ func (s *scripts) stats(x *call) {
 			x.bulk(a)
 		}
 		x.bulkString("duration_ms")
-		x.int(time.Since(began).Milliseconds())
+		x.int(ran.Milliseconds())
 	} else {
 		x.null()
 	}

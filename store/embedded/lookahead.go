@@ -84,6 +84,15 @@ func (x *call) aheadIn(ks *keyspace, reqs []command.Request, h *hashes) {
 	}
 }
 
+// firstKeyAt is where a command has its first key, if it has any; 0: one must look for it.
+func firstKeyAt(spec *command.Spec) int8 {
+	switch spec.Name {
+	case "eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro":
+		return 3
+	}
+	return int8(spec.FirstKey)
+}
+
 // memberAt is where a command that takes a key has a field or member to look up, 0: nowhere.
 func memberAt(spec *command.Spec) int8 {
 	switch spec.Name {

@@ -66,6 +66,8 @@ type script struct {
 	text  string
 	proto *lua.FunctionProto
 	flags scriptFlags
+	fn    *lua.LFunction // in the runtime of
+	of    *luaRuntime
 }
 
 // scriptFlags are those of a script's first line. Without such a line, a script is treated as before Redis 7.
@@ -76,8 +78,9 @@ type scriptFlags struct {
 // scripts is what an engine keeps for scripts. The engine's write lock guards it, but for what stands behind mu.
 type scripts struct {
 	e      *Engine
-	cache  map[string]*script
-	order  []string // by age
+	cache  map[string]*script // by SHA1
+	texts  map[string]*script // the same by their text, so that EVAL needn't compute it
+	order  []string           // by age
 	bytes  int
 	rt     *luaRuntime
 	cur    *luaRuntime // of the script under way, or the last
@@ -100,7 +103,10 @@ type scripts struct {
 	timer    *time.Timer
 	active   bool
 	program  program // under way
-	started  time.Time
+	started  int64   // tick
+	runs     uint64  // scripts so far
+	seen     uint64  // runs when the watch last looked
+	watched  bool
 	stop     *stopper
 	done     chan struct{} // closed when a script that has let go of the lock ends
 	heap     uint64        // when first looked at
@@ -109,7 +115,7 @@ type scripts struct {
 }
 
 func (s *scripts) init(e *Engine) {
-	s.e, s.cache, s.json, s.random.x = e, map[string]*script{}, defaultJSON(), 0x1234abcd330e
+	s.e, s.cache, s.texts, s.json, s.random.x = e, map[string]*script{}, map[string]*script{}, defaultJSON(), 0x1234abcd330e
 	s.conn.e, s.conn.proto = e, 2
 	s.patience = e.opts.ScriptTimeLimit
 	s.sample[0].Name, s.sample[1].Name = "/memory/classes/heap/objects:bytes", "/gc/heap/live:bytes"
@@ -151,25 +157,23 @@ func evalCommand(x *call, bySHA, readonly bool) {
 		}
 	}
 	r := s.runtime()
-	fn := r.compiled[sc.sha]
-	if fn == nil {
-		fn = r.L.NewFunctionFromProto(sc.proto)
-		r.compiled[sc.sha] = fn
+	if sc.of != r {
+		sc.fn, sc.of = r.L.NewFunctionFromProto(sc.proto), r
 	}
 	args := x.args[3:]
 	r.global.RawSetString("KEYS", luaList(r.L, args[:n]))
 	r.global.RawSetString("ARGV", luaList(r.L, args[n:]))
-	if s.run(x, r, program{name: sc.sha, chunk: "user_script", flags: sc.flags, readonly: readonly}, fn) {
+	if s.run(x, r, program{name: sc.sha, chunk: "user_script", flags: sc.flags, readonly: readonly}, sc.fn) {
 		s.discard()
 	}
 }
 
 // load finds or compiles a script; otherwise it gives the error's text.
 func (s *scripts) load(text []byte) (*script, string) {
-	sha := shaOf(text)
-	if sc := s.cache[sha]; sc != nil {
+	if sc := s.texts[string(text)]; sc != nil {
 		return sc, ""
 	}
+	sha := shaOf(text)
 	sc := &script{sha: sha, text: string(text)}
 	body := sc.text
 	if strings.HasPrefix(body, "#!") {
@@ -188,7 +192,7 @@ func (s *scripts) load(text []byte) (*script, string) {
 		return nil, "ERR Error compiling script (new function): " + oneLine(err.Error())
 	}
 	sc.proto = proto
-	s.cache[sha] = sc
+	s.cache[sha], s.texts[sc.text] = sc, sc
 	s.order = append(s.order, sha)
 	s.bytes += len(text)
 	for len(s.order) > 1 && (s.bytes > scriptCacheBytes || len(s.order) > scriptCacheCount) {
@@ -202,9 +206,7 @@ func (s *scripts) drop(sha string) {
 	if sc := s.cache[sha]; sc != nil {
 		s.bytes -= len(sc.text)
 		delete(s.cache, sha)
-		if s.rt != nil {
-			delete(s.rt.compiled, sha)
-		}
+		delete(s.texts, sc.text)
 	}
 }
 
@@ -266,6 +268,9 @@ func (s *scripts) discard() {
 	if s.rt != nil {
 		s.json = s.rt.json
 		s.rt.close()
+		for _, sc := range s.cache {
+			sc.fn, sc.of = nil, nil // of no use, and it would keep the runtime
+		}
 		s.rt = nil
 	}
 }
@@ -295,6 +300,7 @@ func scriptFlush(x *call) {
 	}
 	s := &x.e.scripts
 	clear(s.cache)
+	clear(s.texts)
 	s.order, s.bytes = nil, 0
 	s.discard()
 	s.json = defaultJSON()

@@ -9,25 +9,31 @@ import (
 	"respmesh/resp/command"
 )
 
-func (s *scripts) begin(r *luaRuntime, p program) {
+// begin notes that a script begins, at a tick that was read just before. One watch is for all scripts that follow each other: to
+// set a timer for each would cost as much as a small script does.
+func (s *scripts) begin(r *luaRuntime, p program, tick int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.active, s.started, s.stop, s.heap, s.program = true, time.Now(), r.stop, 0, p
+	s.active, s.started, s.stop, s.heap, s.program = true, tick, r.stop, 0, p
+	s.runs++
 	if s.closing {
 		r.stop.kill(errScriptClosed)
 	}
-	if s.timer == nil {
+	switch {
+	case s.watched:
+		return
+	case s.timer == nil:
 		s.timer = time.AfterFunc(watchEvery, s.watch)
-	} else {
+	default:
 		s.timer.Reset(watchEvery)
 	}
+	s.watched = true
 }
 
 // end takes the lock back if the script had let go of it, and tells whether.
 func (s *scripts) end(r *luaRuntime) bool {
 	s.mu.Lock()
 	s.active, s.stop = false, nil
-	s.timer.Stop()
 	done := s.done
 	s.done = nil
 	s.mu.Unlock()
@@ -43,17 +49,26 @@ func (s *scripts) end(r *luaRuntime) bool {
 func (s *scripts) watch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.active {
+	same := s.runs == s.seen
+	if same && !s.active {
+		s.watched = false
 		return
 	}
-	if s.done == nil && s.patience > 0 && time.Since(s.started) >= s.patience {
+	s.seen = s.runs
+	s.timer.Reset(watchEvery)
+	if !same || !s.active {
+		return // whoever runs has just begun
+	}
+	if s.done == nil && s.patience > 0 && s.running() >= s.patience {
 		s.done = make(chan struct{})
 		s.e.busy = s.done
 		s.e.mu.Unlock() // on behalf of the script, which holds it
 	}
 	s.watchMemory()
-	s.timer.Reset(watchEvery)
 }
+
+// running is for how long the script has run.
+func (s *scripts) running() time.Duration { return time.Duration(s.e.clock.tick() - s.started) }
 
 // watchMemory ends a script under which the process grows too much. What is garbage doesn't count, so before that
 // the garbage is collected.

@@ -46,14 +46,13 @@ type luaRuntime struct {
 	deep    int // calls of Lua by the libraries' functions, one within the other
 	null    *lua.LUserData
 
-	compiled map[string]*lua.LFunction // by SHA1
-	sources  map[string]string         // names of chunks given to loadstring
+	sources map[string]string // names of chunks given to loadstring
 }
 
 func newLuaRuntime(host *scripts, functions bool) *luaRuntime {
 	limitArrays()
 	r := &luaRuntime{
-		host: host, stop: newStopper(), real: map[*lua.LTable]*lua.LTable{}, compiled: map[string]*lua.LFunction{},
+		host: host, stop: newStopper(), real: map[*lua.LTable]*lua.LTable{},
 		sources: map[string]string{}, json: host.json,
 	}
 	r.L = lua.NewState(lua.Options{

@@ -40,7 +40,7 @@ func (s *scripts) run(x *call, r *luaRuntime, p program, fn *lua.LFunction, args
 	s.conn.addr, s.conn.name, s.conn.track = x.c.addr, x.c.name, x.c.track
 	s.wrote.Store(false)
 	s.cur, s.caller = r, x
-	s.begin(r, p)
+	s.begin(r, p, x.tick)
 	r.L.Push(fn)
 	for _, a := range args {
 		r.L.Push(a)

@@ -63,6 +63,11 @@ func quick(spec *command.Spec) bool {
 	return spec.Is(command.FlagFast) && !spec.Is(command.FlagBlocking|command.FlagPubSub)
 }
 
+// trimless tells whether the command is an XADD without options.
+func (x *call) trimless() bool {
+	return x.spec.Name == "xadd" && len(x.args) > 2 && string(x.args[2]) == "*"
+}
+
 // tallySlots is how many different commands a batch may mix before it touches the shared counters more than once.
 const tallySlots = 4
 
@@ -103,14 +108,16 @@ func (x *call) slot(spec *command.Spec) *tallySlot {
 func (x *call) startClock() {
 	x.tick = x.e.clock.tick()
 	x.now = x.e.clock.unixMilli(x.tick)
+	x.roomy = false
 }
 
 // timedAlone tells, before a command runs, whether it is timed by itself. If so, what was before it is settled.
 func (x *call) timedAlone() bool {
-	if x.e.handlers[x.spec.ID].quick && !x.multi && !x.retry && len(x.raw) <= smallRequest && !x.e.slow.exact.Load() {
+	if quick := x.e.handlers[x.spec.ID].quick || x.trimless(); quick && !x.multi && !x.retry && len(x.raw) <= smallRequest && !x.e.slow.exact.Load() {
 		return false
 	}
 	x.settle()
+	x.roomy = false
 	return true
 }
 

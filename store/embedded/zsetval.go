@@ -164,8 +164,7 @@ func (z *zset) add(member []byte, score float64, seed uint64) {
 // rescore gives the member that find has found another score.
 func (z *zset) rescore(at zplace, member []byte, score float64) {
 	if z.big == nil {
-		z.pack = z.pack.remove(at.pack, 2)
-		z.packInsert(member, score)
+		z.packRescore(at.pack, member, score)
 		return
 	}
 	if d := z.big.members; d.walk != nil {
@@ -185,6 +184,33 @@ func (z *zset) grow(seed uint64) {
 		return true
 	})
 	z.pack, z.big = nil, big
+}
+
+// packRescore gives the member at pos another score. It is moved only if it has to be.
+func (z *zset) packRescore(pos int, member []byte, score float64) {
+	at := lpSkip(z.pack, pos)
+	end := lpSkip(z.pack, at)
+	stays := true
+	if pos > lpHeader {
+		s := lpPrev(z.pack, pos)
+		m, _ := lpDecode(z.pack, lpPrev(z.pack, s))
+		v, _ := lpDecode(z.pack, s)
+		before := packScore(v)
+		stays = before < score || before == score && comparePacked(m, member) < 0
+	}
+	if stays && !z.pack.atEnd(end) {
+		m, s := lpDecode(z.pack, end)
+		v, _ := lpDecode(z.pack, s)
+		after := packScore(v)
+		stays = after > score || after == score && comparePacked(m, member) > 0
+	}
+	if stays {
+		var scratch [40]byte
+		z.pack = z.pack.splice(at, end, appendPackScore(scratch[:0], score), 0)
+		return
+	}
+	z.pack = z.pack.remove(pos, 2)
+	z.packInsert(member, score)
 }
 
 // packInsert puts a new member at its place in the listpack.
