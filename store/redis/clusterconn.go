@@ -367,6 +367,7 @@ func (c *ClusterConn) special(ctx context.Context, dst []byte, r *command.Reques
 			p.node = n
 		}
 	}
+	began := time.Now()
 	out := p.node.Do(ctx, nil, []command.Request{*r})
 	if ctx.Err() != nil {
 		return dst
@@ -397,10 +398,11 @@ func (c *ClusterConn) special(ctx context.Context, dst []byte, r *command.Reques
 				return dst
 			}
 		}
+		next := waited(r, time.Since(began))
 		if asked {
-			out = n.asking(ctx, r)
+			out = n.asking(ctx, next)
 		} else {
-			out = n.Do(ctx, nil, []command.Request{*r})
+			out = n.Do(ctx, nil, []command.Request{*next})
 		}
 		if ctx.Err() != nil {
 			return dst

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"respmesh/proxy"
@@ -35,6 +36,7 @@ type node struct {
 	replica *psync.Replica
 	links   string // address of the link server
 	gateway *proxy.Gateway
+	metrics *prometheus.Registry
 	addr    string // clients connect here
 }
 
@@ -63,12 +65,14 @@ type house struct {
 	topo    *proxy.Topology
 	changed chan struct{} // topology or reachability
 	cut     map[string]bool
-	conns   map[net.Conn]string // to the node
+	conns   map[net.Conn]string                                // to the node
+	paths   map[string]func(context.Context) (net.Conn, error) // "from to": instead of dial
 }
 
 func newHouse(t *testing.T, settings proxy.Settings) *house {
 	t.Helper()
-	h := &house{t: t, nodes: map[string]*node{}, changed: make(chan struct{}), cut: map[string]bool{}, conns: map[net.Conn]string{}}
+	h := &house{t: t, nodes: map[string]*node{}, changed: make(chan struct{}), cut: map[string]bool{}, conns: map[net.Conn]string{},
+		paths: map[string]func(context.Context) (net.Conn, error){}}
 	h.topo = &proxy.Topology{Revision: 1, Primary: "mad", Settings: settings, Members: []proxy.Member{
 		{Node: "mad", Region: "mad"}, {Node: "ams", Region: "ams", Replica: true}, {Node: "iad", Region: "iad"}}}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -138,7 +142,12 @@ func (h *house) serve(ctx context.Context, wg *sync.WaitGroup, n *node) {
 	if n.engine != nil {
 		store = n
 	}
-	g, err := proxy.New(proxy.Options{Org: "o", Database: "d", Node: n.name, Region: n.name, Store: store,
+	n.metrics = prometheus.NewRegistry()
+	metrics, err := proxy.NewMetrics(n.metrics)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	g, err := proxy.New(proxy.Options{Metrics: metrics, Org: "o", Database: "d", Node: n.name, Region: n.name, Store: store,
 		Mesh: meshOf{h, n.name}, Source: h, StatusEvery: 20 * time.Millisecond, StallTimeout: 2 * time.Second})
 	if err != nil {
 		h.t.Fatal(err)
@@ -208,7 +217,18 @@ func (m meshOf) Changed() <-chan struct{} {
 	return changed
 }
 
-func (m meshOf) Dial(ctx context.Context, to string) (net.Conn, error) { return m.h.dial(ctx, to) }
+func (m meshOf) Dial(ctx context.Context, to string) (net.Conn, error) {
+	m.h.mu.Lock()
+	path := m.h.paths[m.self+" "+to]
+	if m.h.cut[to] {
+		path = nil
+	}
+	m.h.mu.Unlock()
+	if path != nil {
+		return path(ctx)
+	}
+	return m.h.dial(ctx, to)
+}
 
 // dial connects to a node's link server over a path that takes half the round-trip time in each direction.
 func (h *house) dial(ctx context.Context, to string) (net.Conn, error) {

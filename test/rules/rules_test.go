@@ -197,7 +197,7 @@ func monotonic(t *testing.T, h *house) {
 			if fmt.Sscan(c.do("GET n"), &n); n < last {
 				t.Fatalf("%d after %d", n, last)
 			}
-			last = max(last, 0)
+			last = max(last, n)
 		}
 	}
 	a.want("INCR n", "31")
