@@ -116,9 +116,11 @@ func TestKillWhileMoving(t *testing.T) {
 		if _, err := fmt.Sscan(got, &have); err != nil || have < r.Writes["ams-1"] {
 			t.Errorf("round %d, to %s: write %d was acknowledged; there is %s", round, engine, r.Writes["ams-1"], got)
 		}
+		// The primary may have been killed between the last write and the read behind it: that is served by the copy as it is.
+		last := fmt.Sprintf("wrote %d,", r.Writes["ams-1"])
 		for _, e := range r.Errors {
-			if strings.Contains(e, "wrote") {
-				t.Error(e)
+			if strings.Contains(e, "wrote") && !strings.Contains(e, last) {
+				t.Errorf("round %d: %s", round, e)
 			}
 		}
 		eventually(t, slower(60*time.Second), func() error {
