@@ -59,17 +59,46 @@ type kernelConn struct {
 	*net.TCPConn
 	held
 	socket *kernelSocket
+
+	mu      sync.Mutex
+	aborted bool
+	reset   func() // resets the connection, which is somebody else's; nil: it is ours
 }
 
 func (c *kernelConn) Close() error {
-	c.held.release()
-	c.socket.release()
+	c.forget()
 	return c.TCPConn.Close()
 }
 
+func (c *kernelConn) forget() {
+	c.held.release()
+	c.socket.release()
+}
+
 func (c *kernelConn) abort() {
+	c.mu.Lock()
+	reset := c.reset
+	c.aborted = true
+	c.mu.Unlock()
+	if reset != nil {
+		reset()
+		return
+	}
 	_ = c.SetLinger(0)
 	_ = c.Close()
+}
+
+// HandOver gives the connection to somebody who has made a copy of its descriptor with File. The tunnel goes on keeping account of it:
+// it calls reset to end it, and is told by closed that it has ended. False: the tunnel has ended it already.
+func (c *kernelConn) HandOver(reset func()) (closed func(), ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.aborted {
+		return nil, false
+	}
+	c.reset = reset
+	_ = c.TCPConn.Close()
+	return c.forget, true
 }
 
 type kernelListener struct {

@@ -111,7 +111,7 @@ func (n *Node) startDatabase(ctx context.Context, t *netconf.Topology, conf netc
 	if db.gateway, err = proxy.New(proxy.Options{
 		Org: conf.Org, Database: conf.Name, Node: n.opts.Name, Region: n.opts.Region,
 		Mesh: (*nodeMesh)(n), Source: db.source,
-		Log: n.log, Metrics: n.opts.Metrics, Usage: n.charges.of(conf.ID), Peer: db.peerOf, Turns: n.turns, Tracer: tracer,
+		Log: n.log, Metrics: n.opts.Metrics, Usage: n.charges.of(conf.ID), Peer: db.peerOf, Turns: n.turns, Loops: n.loops, Tracer: tracer,
 	}); err != nil {
 		return nil, err
 	}

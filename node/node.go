@@ -24,6 +24,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ import (
 	"respmesh/netconf/dns"
 	"respmesh/netconf/etcd"
 	"respmesh/proxy"
+	"respmesh/proxy/poll"
 	"respmesh/resp/frame"
 	"respmesh/store/aof"
 )
@@ -95,6 +97,7 @@ type Node struct {
 	charges   *charges
 	tracer    *tracer // nil: there are no traces
 	turns     *proxy.Turns
+	loops     *poll.Loops
 	carrier   *mesh.Carrier
 	api       *http.Server // at the orgs' resolvers
 	apiFor    atomic.Pointer[http.Handler]
@@ -155,6 +158,9 @@ func (n *Node) Start(ctx context.Context, source Source, session *etcd.Session) 
 	n.charges = openCharges(n.opts.Usage, n.log)
 	n.turns = proxy.NewTurns()
 	var err error
+	if n.loops, err = poll.Start(max(1, runtime.GOMAXPROCS(0)/2)); err != nil { // engine, tunnel and kernel want processors, too
+		return fmt.Errorf("node %s: %w", n.opts.Name, err)
+	}
 	if n.tracer, err = openTracer(ctx, n.opts.Trace, &n.opts); err != nil {
 		return fmt.Errorf("node %s: %w", n.opts.Name, err)
 	}
@@ -491,6 +497,7 @@ func (n *Node) Close() error {
 	}
 	err = errors.Join(err, n.device.Close())
 	n.wg.Wait()
+	n.loops.Close()
 	if n.tracer != nil {
 		err = errors.Join(err, n.tracer.close())
 	}

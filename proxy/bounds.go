@@ -138,11 +138,12 @@ type slots struct {
 	used int
 }
 
-// take waits for a slot; false: ctx ended.
-func (p *slots) take(ctx context.Context, limit int) bool {
+// take waits for a slot, and calls yield before it does; false: ctx ended.
+func (p *slots) take(ctx context.Context, limit int, yield func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.used >= limit {
+		yield()
 		stop := context.AfterFunc(ctx, func() { p.mu.Lock(); p.free.Broadcast(); p.mu.Unlock() })
 		defer stop()
 		for p.used >= limit && ctx.Err() == nil {
@@ -166,7 +167,7 @@ func (p *slots) give() {
 // takeSlot is called when the session begins to work.
 func (s *session) takeSlot() {
 	if n := s.g.view.Load().settings.Concurrency; n > 0 {
-		s.slot = s.g.slots.take(s.ctx, n)
+		s.slot = s.g.slots.take(s.ctx, n, s.turn.yield)
 	}
 	s.turn.take(s.ctx)
 }
@@ -179,8 +180,9 @@ func (s *session) giveSlot() {
 	}
 }
 
-// away gives the slot and the turn back while the session waits for something else than the processor.
+// away gives the slot and the turn back while the session waits for something else than the processor, and has others served.
 func (s *session) away() (back func()) {
+	s.polled.Yield()
 	if !s.slot && s.turn.kind == turnNone {
 		return func() {}
 	}

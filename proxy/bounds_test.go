@@ -147,12 +147,12 @@ func TestConcurrency(t *testing.T) {
 	var p slots
 	p.free.L = &p.mu
 	ctx, cancel := context.WithCancel(t.Context())
-	if !p.take(ctx, 1) {
+	if !p.take(ctx, 1, func() {}) {
 		t.Fatal("the first slot isn't free")
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if p.take(ctx, 1) {
+		if p.take(ctx, 1, func() {}) {
 			t.Error("a second session got the slot")
 		}
 	})

@@ -319,7 +319,15 @@ const watchAhead = 1 << 20
 // before are invalid from here on.
 func (s *session) watch(gone func()) (stop func() bool) {
 	w := &watcher{r: s.r, conn: s.conn}
-	return w.start(gone, func() bool { return s.g.draining.Load() })
+	if s.polled == nil {
+		return w.start(gone, s.g.draining.Load)
+	}
+	s.polled.Block(true)
+	end := w.start(gone, s.g.draining.Load)
+	return func() bool {
+		defer s.polled.Block(false)
+		return end()
+	}
 }
 
 type deadliner interface{ SetReadDeadline(time.Time) error }

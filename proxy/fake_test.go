@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"respmesh/proxy/poll"
 	"respmesh/resp/command"
 	"respmesh/resp/frame"
 )
@@ -557,6 +558,12 @@ func (h *house) gateway(self string, mesh *fakeMesh, change func(*Options)) (*Ga
 	if st := h.stores[self]; st != nil {
 		opt.Store = st
 	}
+	loops, err := poll.Start(1)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(loops.Close)
+	opt.Loops = loops
 	if change != nil {
 		change(&opt)
 	}

@@ -171,13 +171,21 @@ func (g *Gateway) accept(conn net.Conn) {
 	s.peer = peer
 	g.sessions[s.id] = s
 	g.meters.sessions.Inc()
-	g.running.Go(func() {
-		s.run()
-		g.mu.Lock()
-		delete(g.sessions, s.id)
-		g.mu.Unlock()
-		g.meters.sessions.Dec()
-	})
+	g.running.Add(1)
+	if s.polled != nil {
+		s.polled.Start()
+	} else {
+		go s.run()
+	}
+}
+
+// forget is called when a session has ended.
+func (g *Gateway) forget(s *session) {
+	g.mu.Lock()
+	delete(g.sessions, s.id)
+	g.mu.Unlock()
+	g.meters.sessions.Dec()
+	g.running.Done()
 }
 
 // Close stops accepting, lets the sessions finish what they were asked, and closes them. When ctx ends it stops

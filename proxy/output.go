@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"respmesh/proxy/poll"
 )
 
 // output is what goes to one client, in the order of its requests.
@@ -27,7 +29,8 @@ type output struct {
 	limit int          // bytes ready but not taken by the client
 	onCut func(reason cutReason)
 
-	raw      syscall.RawConn // nil: not a kernel socket
+	try      func(p []byte) (int, error) // writes what can be written without waiting; nil: there is no such thing
+	raw      syscall.RawConn
 	rawWrite func(fd uintptr) bool
 	rawBuf   []byte // argument and results of rawWrite; owned by whoever set writing
 	rawN     int
@@ -73,10 +76,12 @@ const keepBuffer = 16 << 10
 func newOutput(conn net.Conn, limit int, spawn func(func()), onCut func(cutReason)) *output {
 	o := &output{conn: conn, limit: limit, spawn: spawn, onCut: onCut}
 	o.changed.L = &o.mu
-	if sc, ok := conn.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			o.raw = raw
-			o.rawWrite = o.writeFD
+	switch c := conn.(type) {
+	case *poll.Conn:
+		o.try = c.TryWrite
+	case syscall.Conn:
+		if raw, err := c.SyscallConn(); err == nil {
+			o.raw, o.rawWrite, o.try = raw, o.writeFD, o.tryRaw
 		}
 	}
 	return o
@@ -103,15 +108,19 @@ func (o *output) writeFD(fd uintptr) bool {
 
 // tryWrite writes what can be written without waiting (for other than kernel sockets: without waiting long).
 func (o *output) tryWrite(p []byte) (int, error) {
-	if o.raw == nil {
-		o.conn.SetWriteDeadline(time.Now().Add(2 * time.Millisecond))
-		n, err := o.conn.Write(p)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			err = nil
-		}
-		o.conn.SetWriteDeadline(time.Time{})
-		return n, err
+	if o.try != nil {
+		return o.try(p)
 	}
+	o.conn.SetWriteDeadline(time.Now().Add(2 * time.Millisecond))
+	n, err := o.conn.Write(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil
+	}
+	o.conn.SetWriteDeadline(time.Time{})
+	return n, err
+}
+
+func (o *output) tryRaw(p []byte) (int, error) {
 	o.rawBuf, o.rawN, o.rawErr = p, 0, nil
 	err := o.raw.Write(o.rawWrite)
 	o.rawBuf = nil
@@ -211,7 +220,7 @@ func (o *output) release() {
 func (o *output) flush() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.raw == nil || o.writing || o.closed || len(o.buf) == 0 {
+	if o.try == nil || o.writing || o.closed || len(o.buf) == 0 {
 		o.flushLocked()
 		return
 	}

@@ -45,6 +45,7 @@ import (
 	"net"
 	"time"
 
+	"respmesh/proxy/poll"
 	"respmesh/resp/command"
 	"respmesh/resp/frame"
 )
@@ -166,10 +167,11 @@ type Options struct {
 	// connection is closed. nil: nobody is known, all are allowed.
 	Peer func(conn net.Conn) (name string, allowed bool)
 
-	Turns         *Turns // shares the processors among the databases of the node; nil: nobody does
-	Tracer        Tracer // nil: nobody is told
-	Usage         Usage  // counts the charged commands; nil: nobody
-	SessionWindow int    // forwarded commands in flight per session; default 4096
+	Turns         *Turns      // shares the processors among the databases of the node; nil: nobody does
+	Loops         *poll.Loops // serve clients that come over the kernel's sockets; nil: each has a goroutine
+	Tracer        Tracer      // nil: nobody is told
+	Usage         Usage       // counts the charged commands; nil: nobody
+	SessionWindow int         // forwarded commands in flight per session; default 4096
 }
 
 func (o *Options) setDefaults() error {

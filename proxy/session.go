@@ -10,15 +10,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"respmesh/proxy/poll"
 	"respmesh/resp/command"
 	"respmesh/resp/frame"
 )
 
-// session is one client connection. All that isn't said to be shared belongs to its goroutine (run).
+// session is one client connection. All that isn't said to be shared belongs to the goroutine that is at work for it: that of run,
+// or whichever calls Ready.
 type session struct {
 	g      *Gateway
 	id     int64
 	conn   net.Conn
+	polled *poll.Conn // conn, where a loop serves it; nil: run does
 	out    *output
 	r      *frame.Reader
 	ctx    context.Context
@@ -115,9 +118,13 @@ func (w *work) enqueue() {
 }
 
 func newSession(g *Gateway, id int64, conn net.Conn) *session {
-	s := &session{g: g, id: id, conn: conn, r: frame.NewReader(conn), proto: 2, batch: firstBatch, since: time.Now(), users: g.users.Load()}
+	s := &session{g: g, id: id, proto: 2, batch: firstBatch, since: time.Now(), users: g.users.Load()}
+	if c, ok := g.opt.Loops.Adopt(conn, s); ok {
+		s.polled, conn = c, c
+	}
+	s.conn, s.r = conn, frame.NewReader(conn)
 	s.ctx, s.cancel = context.WithCancel(withWorker(g.ctx, s))
-	s.turn.share = g.share
+	s.turn.share, s.turn.yield = g.share, s.polled.Yield
 	s.out = newOutput(conn, g.opt.OutputLimit, g.wg.Go, s.wasCut)
 	s.out.sum, s.out.most = &g.memory, int64(g.opt.MemoryLimit)
 	s.maxRequest = g.view.Load().settings.MaxRequest
@@ -167,38 +174,50 @@ func (s *session) restUntil(d time.Duration, ended <-chan struct{}) {
 // kill ends the session from another goroutine.
 func (s *session) kill(reason cutReason) { s.out.cut(reason) }
 
-// run serves the client until it leaves.
+// run serves a client in a goroutine of its own until it leaves.
 func (s *session) run() {
-	defer s.end()
-	for !s.closing && !s.leave {
-		if err := s.r.Fill(); err != nil {
-			if s.g.draining.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
-				break
-			}
-			s.leave = err != io.EOF // after that the replies to what was asked are still wanted
-			break
-		}
-		if !s.fits() {
-			break
-		}
-		w := works.Get().(*work)
-		s.takeSlot()
-		s.using.Lock()
-		s.process(w)
-		s.using.Unlock()
-		s.giveSlot()
-		if len(s.r.Buffered()) == 0 {
-			s.countRequest(0) // the reader frees what was long before it waits
-		}
-		w.n, w.patient = 0, false
-		if cap(w.reqs) <= maxBatch*2 && cap(w.out) <= linkKeep {
-			w.out = w.out[:0]
-			works.Put(w)
-		}
-		if s.g.draining.Load() {
-			break
-		}
+	for s.step(s.r.Fill()) {
 	}
+	s.end()
+}
+
+// Ready implements poll.Handler: it serves a client that has sent something.
+func (s *session) Ready() (more bool) {
+	switch err := s.r.Fill(); {
+	case errors.Is(err, poll.ErrWait) || s.step(err):
+		return true
+	default:
+		go s.end() // which may wait
+		return false
+	}
+}
+
+// step handles what was read, or couldn't be. False: the session is over.
+func (s *session) step(err error) bool {
+	if err != nil {
+		if drained := s.g.draining.Load() && errors.Is(err, os.ErrDeadlineExceeded); !drained {
+			s.leave = err != io.EOF // after that the replies to what was asked are still wanted
+		}
+		return false
+	}
+	if !s.fits() {
+		return false
+	}
+	w := works.Get().(*work)
+	s.takeSlot()
+	s.using.Lock()
+	s.process(w)
+	s.using.Unlock()
+	s.giveSlot()
+	if len(s.r.Buffered()) == 0 {
+		s.countRequest(0) // the reader frees what was long before it waits
+	}
+	w.n, w.patient = 0, false
+	if cap(w.reqs) <= maxBatch*2 && cap(w.out) <= linkKeep {
+		w.out = w.out[:0]
+		works.Put(w)
+	}
+	return !s.g.draining.Load() && !s.closing && !s.leave
 }
 
 // end gives everything back.
@@ -218,6 +237,7 @@ func (s *session) end() {
 	s.closeStore()
 	s.using.Unlock()
 	s.countOut()
+	s.g.forget(s)
 }
 
 // countOut adds what was written to the client since the last time.

@@ -118,6 +118,7 @@ type turn struct {
 	kind  turnKind
 	since time.Time
 	await chan struct{} // has one when it was granted
+	yield func()        // is called before the owner waits; nil: nobody wants to know
 }
 
 // take waits for the turn; false: ctx ended.
@@ -166,6 +167,9 @@ func (n *turn) take(ctx context.Context) bool {
 
 // wait is for the grant.
 func (n *turn) wait(ctx context.Context) bool {
+	if n.yield != nil {
+		n.yield()
+	}
 	select {
 	case <-n.await:
 		return true
