@@ -76,6 +76,9 @@ func (o *outside) State() proxy.StoreState {
 	}
 }
 
+// Waits implements proxy.Waiter.
+func (o *outside) Waits() {}
+
 // state is the engine's own.
 func (o *outside) state() redis.State {
 	if o.many != nil {

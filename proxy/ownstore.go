@@ -10,6 +10,15 @@ import (
 // ownStore is the copy on this node: a new one with each SetStore, so that sessions see that theirs is another.
 type ownStore struct{ Store }
 
+// Waiter is a Store whose connections wait for others with each command, such as for a server that they pass it on to. Its sessions
+// are better off with a goroutine each.
+type Waiter interface{ Waits() }
+
+func waits(s Store) bool {
+	_, yes := s.(Waiter)
+	return yes
+}
+
 // storeGone is what a session is told that had something in a store which isn't here any more.
 const storeGone = "ERR this node's copy of the database is gone, and with it what this connection had in it; connect again"
 

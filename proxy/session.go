@@ -119,8 +119,10 @@ func (w *work) enqueue() {
 
 func newSession(g *Gateway, id int64, conn net.Conn) *session {
 	s := &session{g: g, id: id, proto: 2, batch: firstBatch, since: time.Now(), users: g.users.Load()}
-	if c, ok := g.opt.Loops.Adopt(conn, s); ok {
-		s.polled, conn = c, c
+	if own := g.own.Load(); own == nil || !waits(own.Store) {
+		if c, ok := g.opt.Loops.Adopt(conn, s); ok {
+			s.polled, conn = c, c
+		}
 	}
 	s.conn, s.r = conn, frame.NewReader(conn)
 	s.ctx, s.cancel = context.WithCancel(withWorker(g.ctx, s))
