@@ -17,7 +17,7 @@ type Client struct{ *dev.Client }
 
 // Dial connects and authenticates, with no password if it is empty.
 func (m *Mesh) Dial(ctx context.Context, n *Node, org, db, password string) (*Client, error) {
-	c, err := api.NewClient(api.ClientOptions{URL: "http://127.0.0.1:" + strconv.Itoa(n.HTTP), Token: m.adminToken()})
+	c, err := api.NewClient(api.ClientOptions{URL: "http://127.0.0.1:" + strconv.Itoa(n.HTTP), Token: m.AdminToken()})
 	if err != nil {
 		return nil, err
 	}

@@ -171,6 +171,9 @@ func (n *Node) Log() string {
 	return n.log.String()
 }
 
+// PID is that of its process.
+func (n *Node) PID() int { return n.cmd.Process.Pid }
+
 // Kill ends the node at once, as a power cut would.
 func (n *Node) Kill() {
 	_ = n.cmd.Process.Kill()
@@ -243,11 +246,12 @@ func (m *Mesh) CLIAt(ctx context.Context, n *Node, args ...string) (string, erro
 // Command is the program, set up for a node's API.
 func (m *Mesh) Command(ctx context.Context, n *Node, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, m.Binary, args...)
-	cmd.Env = append(os.Environ(), "RESPMESH_API=http://127.0.0.1:"+strconv.Itoa(n.HTTP), "RESPMESH_TOKEN="+m.adminToken(), "HOME="+m.Dir)
+	cmd.Env = append(os.Environ(), "RESPMESH_API=http://127.0.0.1:"+strconv.Itoa(n.HTTP), "RESPMESH_TOKEN="+m.AdminToken(), "HOME="+m.Dir)
 	return cmd
 }
 
-func (m *Mesh) adminToken() string {
+// AdminToken is that of the mesh, "" before the first node has made it.
+func (m *Mesh) AdminToken() string {
 	raw, err := os.ReadFile(filepath.Join(m.Nodes[0].Data, "admin.token"))
 	if err != nil {
 		return ""
