@@ -149,7 +149,7 @@ func (e *Engine) evictBeyond(slice time.Duration) (more bool) {
 		if !e.evictOne() {
 			return false
 		}
-		if n%16 == 0 && time.Since(start) > slice {
+		if (n%16 == 0 || e.walks.Load() > 0) && time.Since(start) > slice {
 			return true
 		}
 	}

@@ -125,7 +125,8 @@ func (e *Engine) expireDue(now int64, slice time.Duration) (more bool) {
 		for ks.volatile.due(now) {
 			e.expireKey(i, ks.volatile.at(1).ent)
 			e.effects.end()
-			if n++; n%16 == 0 && time.Since(start) > slice {
+			// A snapshot under way has each key written first, whatever its size.
+			if n++; (n%16 == 0 || e.walks.Load() > 0) && time.Since(start) > slice {
 				return true
 			}
 		}

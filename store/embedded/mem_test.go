@@ -60,3 +60,48 @@ func TestMemoryIsAccounted(t *testing.T) {
 		})
 	}
 }
+
+// TestMemoryIsAccountedAtAnySize does the same for values of 10 bytes to 100 kB in all types.
+func TestMemoryIsAccountedAtAnySize(t *testing.T) {
+	kinds := map[string]func(key, value string, i int) string{
+		"string": func(key, value string, i int) string { return fmt.Sprintf("set %s:%d %s", key, i, value) },
+		"append": func(key, value string, i int) string { return fmt.Sprintf("append %s %s", key, value) },
+		"hash":   func(key, value string, i int) string { return fmt.Sprintf("hset %s field%d %s", key, i, value) },
+		"list":   func(key, value string, i int) string { return fmt.Sprintf("rpush %s %s", key, value) },
+		"set":    func(key, value string, i int) string { return fmt.Sprintf("sadd %s %d%s", key, i, value) },
+		"zset":   func(key, value string, i int) string { return fmt.Sprintf("zadd %s %d %d%s", key, i, i, value) },
+		"stream": func(key, value string, i int) string { return fmt.Sprintf("xadd %s %d-1 field %s", key, i+1, value) },
+	}
+	const perKey = 10
+	for name, line := range kinds {
+		for _, size := range []int{10, 100, 1000, 10_000, 100_000} {
+			t.Run(fmt.Sprintf("%s of %d", name, size), func(t *testing.T) {
+				var before, after runtime.MemStats
+				e := newEngine(t, Options{})
+				c := newConn(e)
+				run(t, c, line("warm", "up", 0))
+				runtime.GC()
+				runtime.GC() // what pools keep goes with the second one
+				runtime.ReadMemStats(&before)
+				counted := -float64(e.Info().Memory)
+				keys := max(2<<20/(size+50)/perKey, 3)
+				for k := range keys {
+					for i := range perKey {
+						length := size*3/4 + (k*perKey+i)*37%(size/2) // the classes of allocations differ
+						run(t, c, line(fmt.Sprintf("key:%d", k), strings.Repeat("x", length), i))
+					}
+				}
+				runtime.GC()
+				runtime.GC()
+				runtime.ReadMemStats(&after)
+				heap := float64(after.HeapAlloc - before.HeapAlloc)
+				counted += float64(e.Info().Memory)
+				t.Logf("%.0f bytes a key, counted %.0f (%.2f)", heap/float64(keys), counted/float64(keys), counted/heap)
+				if r := counted / heap; r < 0.9 || r > 1.1 {
+					t.Errorf("%.0f bytes a key, counted %.0f: %.2f", heap/float64(keys), counted/float64(keys), r)
+				}
+				runtime.KeepAlive(e)
+			})
+		}
+	}
+}

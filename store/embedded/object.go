@@ -43,6 +43,8 @@ const (
 	encRaw encoding = iota
 	encEmbstr
 	encInt
+	// encShared is encRaw whose bytes a snapshot reads: who changes them makes a copy first.
+	encShared
 )
 
 // embstrMax is the longest string that Redis stores beside its object.
@@ -163,7 +165,11 @@ func (o *object) clone() payload {
 	if o.enc == encInt {
 		return o.payload()
 	}
-	return bytesPayload(append(make([]byte, 0, len(o.raw())), o.raw()...), o.enc)
+	enc := o.enc
+	if enc == encShared {
+		enc = encRaw
+	}
+	return bytesPayload(append(make([]byte, 0, len(o.raw())), o.raw()...), enc)
 }
 
 func (o *object) encoding() string {

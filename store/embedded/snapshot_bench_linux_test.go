@@ -14,6 +14,7 @@ func BenchmarkSnapshotBigKey(b *testing.B) {
 		name string
 		make func() payload
 	}{
+		{"string", func() payload { return stringPayload(bytes.Repeat([]byte("x"), 100*n)) }},
 		{"hash", func() payload {
 			h := newHash()
 			for i := range n {
@@ -46,6 +47,17 @@ func BenchmarkSnapshotBigKey(b *testing.B) {
 			s := newStream()
 			for i := range n {
 				s.add(streamID{uint64(i + 1), 0}, [][]byte{[]byte("field"), element(i)})
+			}
+			return streamPayload(s)
+		}},
+		{"pending", func() payload { // of a group; this isn't done in parts
+			s := newStream()
+			g := s.addGroup([]byte("group"), streamID{}, 0)
+			c, _ := s.addConsumer(g, []byte("consumer"), 0)
+			for i := range n {
+				id := streamID{uint64(i + 1), 0}
+				s.add(id, [][]byte{[]byte("field"), element(i)})
+				s.deliver(g, c, id, 0)
 			}
 			return streamPayload(s)
 		}},

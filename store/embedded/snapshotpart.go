@@ -2,12 +2,13 @@ package embedded
 
 import (
 	"time"
+	"unsafe"
 
 	"respmesh/store/rdb"
 )
 
 // part is a key that is too big to be written in one stay under the lock: its value is taken as it was when the part was begun,
-// some elements at a time. It holds on to the value, not to the key, which may be gone meanwhile.
+// some elements, or bytes, at a time. It holds on to the value, not to the key, which may be gone meanwhile.
 type part struct {
 	db     *keyspace
 	key    []byte
@@ -21,6 +22,8 @@ type part struct {
 const (
 	// partSize is from how many bytes on a value is written in parts.
 	partSize = 512 << 10
+	// partBytes is how many bytes of a string are written at once.
+	partBytes = 64 << 10
 	// partChunks is how many chunks of a list or nodes of a stream, partBuckets how many buckets of a dict are written at once.
 	partChunks  = 8
 	partBuckets = 16
@@ -40,6 +43,8 @@ func newPart(ks *keyspace, ent *entry) *part {
 	switch {
 	case o.mem < partSize:
 		return nil
+	case o.kind == kindString:
+		p.ofString(o)
 	case o.kind == kindList:
 		p.ofList(o.list())
 	case o.kind == kindSet && o.set().big() != nil:
@@ -91,6 +96,25 @@ func ofDict[T any](p *part, d *dict[T], of func(T) element, write func(*rdb.Writ
 		}
 		taken, done = taken[:0], 0
 		return more
+	}
+}
+
+// ofString writes the bytes as they are; who changes them makes a copy first. Appending isn't changing.
+func (p *part) ofString(o *object) {
+	b := o.raw()
+	rest := b[:len(b):len(b)]
+	o.enc = encShared
+	p.head = func(w *rdb.Writer) { _ = w.BeginString(p.key, p.at, len(b)) }
+	p.finish = func() {
+		if ent := p.db.keys.find(p.key); ent != nil && ent.val.enc == encShared && ent.val.ptr == unsafe.Pointer(unsafe.SliceData(b)) {
+			ent.val.enc = encRaw
+		}
+	}
+	p.some = func(w *rdb.Writer) bool {
+		n := min(len(rest), partBytes)
+		_ = w.Bytes(rest[:n])
+		rest = rest[n:]
+		return len(rest) > 0
 	}
 }
 

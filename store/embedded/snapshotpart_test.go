@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -141,4 +142,48 @@ func ordered(dump map[string]string) map[string]string {
 		}
 	}
 	return dump
+}
+
+// Long strings are written in pieces, as they were, whatever changes them meanwhile.
+func TestSnapshotOfBigStrings(t *testing.T) {
+	x := strings.Repeat("x", 70_000)
+	for i, change := range []string{
+		"setbit big 7 1", "setbit big 5600000 1", "setrange big 10 " + x, "append big " + x, "bitfield big set u8 #9 5",
+		"set big " + strings.Repeat("y", 680_000), "set big 1", "del big", "flushall", "swapdb 0 1",
+		"append big z|setbit big 7 1", "rename big other|setrange other 10 " + x, "copy big other|setbit other 7 1|setbit big 7 1",
+		"copy other big replace", "rename other big|setbit big 7 1", "move big 3|select 3|setbit big 9 1", "getdel big", "expire big 1000|setbit big 7 1",
+	} {
+		e := newEngine(t, Options{HashSeed: uint64(i)})
+		c := newConn(e)
+		for _, key := range []string{"big", "other"} {
+			run(t, c, "setrange "+key+" 690000 "+key)
+		}
+		run(t, c, "set small 1")
+		before := dump(e)
+		rest := strings.Split(change, "|")
+		pieces := 0
+		var buf bytes.Buffer
+		err := e.Snapshot(&slowWriter{&buf, func() {
+			if pieces++; pieces > 1 && len(rest) > 0 {
+				run(t, c, rest[0])
+				rest = rest[1:]
+			}
+		}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pieces < 5 || len(rest) > 0 {
+			t.Errorf("%.40s: the snapshot came in %d pieces", change, pieces)
+		}
+		copied := newEngine(t, Options{HashSeed: 7})
+		if err := copied.Restore(&buf); err != nil {
+			t.Fatal(err)
+		}
+		if after := dump(copied); !maps.Equal(before, after) {
+			t.Errorf("%.40s: the snapshot isn't of the moment when it began", change)
+		}
+		if err := errors.Join(audit(e), audit(copied)); err != nil {
+			t.Error(err)
+		}
+	}
 }

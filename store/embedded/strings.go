@@ -3,6 +3,7 @@ package embedded
 import (
 	"math"
 	"strconv"
+	"unsafe"
 )
 
 func stringCommands() []registration {
@@ -55,7 +56,7 @@ func (o *object) assign(val []byte) {
 		o.put(intPayload(n))
 		return
 	}
-	if o.kind == kindString && o.enc != encInt {
+	if o.kind == kindString && o.enc != encInt && o.enc != encShared {
 		if b := o.raw(); cap(b) >= len(val) && cap(b)-len(val) <= len(val)/4 {
 			o.put(bytesPayload(append(b[:0], val...), encodingFor(len(val))))
 			return
@@ -68,6 +69,8 @@ func (o *object) assign(val []byte) {
 func (o *object) own(n int) []byte {
 	b := o.raw0()
 	switch have := len(b); {
+	case o.enc == encShared:
+		b = append(make([]byte, 0, n), b[:min(have, n)]...)[:n]
 	case n <= have:
 		b = b[:n]
 	case n <= cap(b):
@@ -78,6 +81,16 @@ func (o *object) own(n int) []byte {
 	}
 	o.put(bytesPayload(b, encRaw))
 	return b
+}
+
+// extend appends to the string. Bytes that it has already stay where they are if there is room, which who reads them doesn't mind.
+func (o *object) extend(val []byte) {
+	before, enc := o.ptr, encRaw
+	b := append(o.raw0(), val...)
+	if o.enc == encShared && unsafe.Pointer(unsafe.SliceData(b)) == before {
+		enc = encShared
+	}
+	o.put(bytesPayload(b, enc))
 }
 
 // raw0 is the string's bytes, also of a number; then they are a copy.
@@ -407,7 +420,7 @@ func appendCommand(x *call) {
 		if !x.fits(int64(o.stringLen()) + int64(len(val))) {
 			return
 		}
-		o.put(bytesPayload(append(o.raw0(), val...), encRaw))
+		o.extend(val)
 		x.touch(key, o)
 	}
 	x.dirty++

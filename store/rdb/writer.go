@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// A Writer writes an RDB file, key by key and collections element by element:
+// A Writer writes an RDB file, key by key, collections element by element and long strings piece by piece:
 // what it holds in memory is one buffer, however big the data. The first error
 // of the underlying writer, or of wrong use, sticks and is returned by every
 // later call; so a loop may leave it to Close.
@@ -26,8 +26,8 @@ type Writer struct {
 	buf  []byte
 	crc  uint64
 	err  error
-	open byte  // type of the collection being written, when left > 0
-	left int64 // elements of it still to come
+	open byte  // type of the value being written, when left > 0
+	left int64 // elements of it, or bytes of a string, still to come
 }
 
 const writeBuffer = 64 << 10
@@ -84,6 +84,12 @@ func (w *Writer) WriteString(key []byte, expireAt int64, val []byte) error {
 	return w.err
 }
 
+// BeginString starts a key that holds a string of n bytes, to be given by Bytes
+// in as many pieces as one likes. It must be too long to be an integer.
+func (w *Writer) BeginString(key []byte, expireAt int64, n int) error {
+	return w.begin(typeString, key, expireAt, n)
+}
+
 // BeginList starts a key that holds a list of n elements, to be given by Elem
 // from head to tail.
 func (w *Writer) BeginList(key []byte, expireAt int64, n int) error {
@@ -104,6 +110,18 @@ func (w *Writer) BeginHash(key []byte, expireAt int64, n int) error {
 // Member. Readers build their list fastest from the highest score down.
 func (w *Writer) BeginZSet(key []byte, expireAt int64, n int) error {
 	return w.begin(typeZSet2, key, expireAt, n)
+}
+
+// Bytes writes the next bytes of a string.
+func (w *Writer) Bytes(p []byte) error {
+	if w.open != typeString || int64(len(p)) > w.left {
+		w.fail(errLong)
+	}
+	if w.err == nil {
+		w.left -= int64(len(p))
+		w.raw(p)
+	}
+	return w.err
 }
 
 // Elem writes the next element of a list or set.
@@ -260,6 +278,10 @@ func (w *Writer) string(b []byte) {
 		}
 	}
 	w.length(uint64(len(b)))
+	w.raw(b)
+}
+
+func (w *Writer) raw(b []byte) {
 	if len(b) <= cap(w.buf)-len(w.buf) {
 		w.buf = append(w.buf, b...)
 		return
