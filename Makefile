@@ -45,7 +45,7 @@ lab-shell: ## build those hosts and keep them, to walk in
 check: ## gofmt, vet, staticcheck, govulncheck and the import rules
 	scripts/check
 
-bench: ## compare with redis-server and proxies, as Markdown tables and drawings in docs/, in a quarter of an hour (ARGS="-repeats 3")
+bench: ## compare with redis-server and proxies, as Markdown tables and drawings in docs/, in half an hour (ARGS="-repeats 3")
 	scripts/bench $(ARGS)
 
 fuzz: ## run each fuzz target for FUZZTIME (default 30s)
