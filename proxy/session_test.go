@@ -201,3 +201,37 @@ func TestExplain(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// What isn't RESP, or too much of it, ends in a clear error, a closed connection or both, and others don't notice.
+func TestBadInput(t *testing.T) {
+	h := newHouse(t, "a", "b")
+	_, addr := h.gateway("b", h.mesh("b"), nil)
+	other := connect(t, addr)
+	other.want("SET k v", "OK")
+	for _, tt := range []struct {
+		name, in, want string
+		closed         bool
+	}{
+		{"garbage", "\x00\xff\xfe*$*$\r\n", "-ERR unknown command", false},
+		{"a length that can't be", "*1\r\n$99999999999\r\n", "-ERR Protocol error: invalid bulk length", true},
+		{"too many arguments", "*1048577\r\n", "-ERR Protocol error: invalid multibulk length", true},
+		{"a million arguments", "*1000000\r\n$4\r\nECHO\r\n" + strings.Repeat("$1\r\nx\r\n", 999_999), "-ERR wrong number of arguments", false},
+		{"nested", "*2\r\n*1\r\n$4\r\nPING\r\n", "-ERR Protocol error: expected '$', got '*'", true},
+		{"RESP3 in a request", "*1\r\n%1\r\n+a\r\n+b\r\n", "-ERR Protocol error: expected '$', got '%'", true},
+		{"half a frame", "*2\r\n$3\r\nGET\r\n$100\r\nhalf", "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := connect(t, addr)
+			c.conn.Write([]byte(tt.in))
+			if tt.want != "" {
+				if got := c.recv(); !strings.HasPrefix(got, tt.want) {
+					t.Errorf("%.80q", got)
+				}
+			}
+			if tt.closed {
+				c.closed()
+			}
+			other.want("GET k", "v")
+		})
+	}
+}

@@ -139,8 +139,9 @@ func (r *Reader) makeRoom() {
 		return
 	}
 	// Grow by doubling, or by just what is needed: never beyond twice what was received, whatever was announced.
+	// Where it is many small ones that make a frame long, it is doubling, or all would be moved for each few of them.
 	grown := 2 * size
-	if need > size {
+	if need > size && r.scan.bulk >= size/8 {
 		grown = min(grown, need)
 	}
 	buf := make([]byte, grown)
