@@ -1,8 +1,10 @@
 package hosts
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
@@ -36,6 +38,7 @@ func TestStoppedPrimary(t *testing.T) {
 		if err := process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
+		eventually(t, 10*time.Second, func() error { return stopped(process.Pid) })
 		for i, c := range cs {
 			go func() {
 				v, err := c.Do("SET", fmt.Sprintf("stopped:%d:%d", round, i), "x")
@@ -66,6 +69,32 @@ func TestStoppedPrimary(t *testing.T) {
 			}
 		}
 		m.awaitUse(t, leader, leader)
+		// In use is also what hasn't found its new primary yet; such a copy couldn't take over.
+		eventually(t, slower(10*time.Second), func() error {
+			if n, err := at.Do("WAIT", "1", "1000"); err != nil || n != "1" {
+				return fmt.Errorf("%s replicas have all, %w", n, err)
+			}
+			return nil
+		})
 		leader, other = other, leader
 	}
+}
+
+// stopped tells whether all threads of a process have stopped. Until then one that is at work may acknowledge a write that no other node
+// gets to see, as it may whenever no replica is asked for.
+func stopped(pid int) error {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return fmt.Errorf("process %d has no threads, %w", pid, err)
+	}
+	for _, name := range threads {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if state := stat[bytes.LastIndexByte(stat, ')')+2]; state != 'T' {
+			return fmt.Errorf("%s: %c", name, state)
+		}
+	}
+	return nil
 }
