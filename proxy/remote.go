@@ -165,7 +165,7 @@ func (s *session) settle() bool {
 // send gives the call its place in the order of replies and in the link. False: it has been overtaken, see output.enqueue, and is
 // the caller's no more.
 func (s *session) send(l *link, k *call, raw []byte) bool {
-	if all, _ := s.out.inFlight(); all >= s.g.opt.SessionWindow {
+	if all, _ := s.out.inFlight(); all >= s.g.opt.SessionWindow || all > 0 && s.out.detour.Load() != nil {
 		s.kick()
 		defer s.away()()
 	}

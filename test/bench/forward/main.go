@@ -17,6 +17,7 @@ import (
 
 	"respmesh/mesh"
 	"respmesh/proxy"
+	"respmesh/proxy/poll"
 	"respmesh/resp/frame"
 	"respmesh/store/embedded"
 	"respmesh/test/bench/figures"
@@ -120,7 +121,12 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	gateway, err := proxy.New(proxy.Options{Org: "o", Database: "d", Node: "b", Region: "ams", Mesh: way{b}, Source: topology})
+	loops, err := poll.Start(1) // as a node of two processors has
+	if err != nil {
+		return err
+	}
+	defer loops.Close()
+	gateway, err := proxy.New(proxy.Options{Org: "o", Database: "d", Node: "b", Region: "ams", Mesh: way{b}, Source: topology, Loops: loops})
 	if err != nil {
 		return err
 	}
