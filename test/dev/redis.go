@@ -3,6 +3,7 @@ package dev
 import (
 	"net"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -18,13 +19,12 @@ func RedisServer(t testing.TB, args ...string) (addr string) {
 		t.Skip("NOT TESTED: redis-server is missing; run scripts/install-test-deps")
 	}
 	for range 5 { // another process may take the port first
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		free, err := FreePort()
 		if err != nil {
 			t.Fatal(err)
 		}
-		addr := l.Addr().String()
-		_, port, _ := net.SplitHostPort(addr)
-		_ = l.Close()
+		port := strconv.Itoa(free)
+		addr := net.JoinHostPort("127.0.0.1", port)
 		cmd := exec.Command(path, append([]string{"--port", port, "--requirepass", RedisPassword, "--save", "", "--dir", t.TempDir(), "--bind", "127.0.0.1"}, args...)...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
+
+	"respmesh/test/dev"
 )
 
 // TestExternalEtcd keeps the control plane in a cluster that others run: Debian's etcd.
@@ -66,12 +69,17 @@ func TestExternalEtcd(t *testing.T) {
 	})
 }
 
+// freeTCP is an address on loopback that nobody listens on now.
 func freeTCP(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	port, err := dev.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return port
 }

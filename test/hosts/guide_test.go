@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -106,20 +105,7 @@ func newGuideHost(t *testing.T, dir string) *guideHost {
 			t.Fatal(err)
 		}
 	}
-	u, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer u.Close()
-	h.udp = u.LocalAddr().(*net.UDPAddr).Port
-	for _, port := range []*int{&h.http, &h.tls} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		*port = l.Addr().(*net.TCPAddr).Port
-	}
+	h.udp, h.http, h.tls = freePort(t), freePort(t), freePort(t)
 	t.Cleanup(func() {
 		if pid := h.pid(); pid > 0 {
 			_ = syscall.Kill(pid, syscall.SIGTERM)

@@ -17,7 +17,7 @@ import (
 func TestHangup(t *testing.T) {
 	m := newMesh(t, "mad")
 	config := filepath.Join(t.TempDir(), "settings")
-	first, second := freePort(t), freePort(t)
+	first, second := freeTCP(t), freeTCP(t)
 	write := func(level, api string) {
 		t.Helper()
 		if err := os.WriteFile(config, fmt.Appendf(nil, "log-level = %s\napi-listen = %s\n", level, api), 0o600); err != nil {
@@ -72,15 +72,4 @@ func answers(t *testing.T, addr string, want bool) {
 	if (err == nil) != want {
 		t.Errorf("%s answers: %v, want %v: %v", addr, err == nil, want, err)
 	}
-}
-
-// freePort is an address on loopback that nobody listens on now.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -99,18 +99,13 @@ func (m *Mesh) JoinAt(ctx context.Context, by *Node, region, name string, args .
 }
 
 // node finds ports for a node. They are free now, which has to do: an endpoint must be known before the node is there.
-func (m *Mesh) node(region, name string) (*Node, error) {
-	n := &Node{Name: name, Region: region, Data: filepath.Join(m.Dir, name)}
-	u, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
+func (m *Mesh) node(region, name string) (n *Node, err error) {
+	n = &Node{Name: name, Region: region, Data: filepath.Join(m.Dir, name)}
+	if n.WireGuard, err = dev.FreePort(); err != nil {
 		return nil, err
 	}
-	t, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, errors.Join(err, u.Close())
-	}
-	n.WireGuard, n.HTTP = u.LocalAddr().(*net.UDPAddr).Port, t.Addr().(*net.TCPAddr).Port
-	return n, errors.Join(u.Close(), t.Close())
+	n.HTTP, err = dev.FreePort()
+	return n, err
 }
 
 // start runs the node and waits until it says that it's ready.
