@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 )
 
 // cutter makes the TCP packets that leave by a narrow path small enough for it, as a network card does with what is handed to it in
@@ -119,15 +121,5 @@ func cutTCP(b []byte, most int) [][]byte {
 
 // tcpChecksum is that of an IPv6 packet whose checksum field is zero (RFC 8200, 8.1).
 func tcpChecksum(b []byte) uint16 {
-	sum := uint64(TCP) + uint64(len(b)-ipv6HeaderLen)
-	for b = b[8:]; len(b) >= 2; b = b[2:] {
-		sum += uint64(binary.BigEndian.Uint16(b))
-	}
-	if len(b) == 1 {
-		sum += uint64(b[0]) << 8
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return ^uint16(sum)
+	return ^checksum.Checksum(b[8:], checksum.Combine(uint16(TCP), uint16(len(b)-ipv6HeaderLen)))
 }

@@ -33,17 +33,3 @@ func cpuTime(pid int) (time.Duration, error) {
 	}
 	return time.Duration(user+kernel) * jiffy, nil
 }
-
-// load is the machine's load average over the last minute.
-func load() float64 {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return -1
-	}
-	first, _, _ := strings.Cut(string(text), " ")
-	f, err := strconv.ParseFloat(first, 64)
-	if err != nil {
-		return -1
-	}
-	return f
-}

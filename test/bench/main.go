@@ -9,17 +9,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
+	"respmesh/test/bench/program"
 	"respmesh/test/dev"
 )
 
@@ -45,15 +43,7 @@ type options struct {
 	load     string
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("bench", run) }
 
 func parse(args []string) (options, error) {
 	var o options
@@ -155,7 +145,7 @@ func run(ctx context.Context, args []string) error {
 		defer stop()
 	}
 
-	r := &outcome{args: args, begun: load()}
+	r := &outcome{args: args, begun: program.Load()}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
@@ -193,7 +183,7 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	r.ended = load()
+	r.ended = program.Load()
 	report(os.Stdout, b, r, replica)
 	return nil
 }

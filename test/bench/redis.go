@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"respmesh/test/dev"
 )
 
 // server is a program that is measured: redis-server, or a proxy in front of it.
@@ -63,11 +65,8 @@ func startConfigured(ctx context.Context, program, version string, config func(p
 }
 
 func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port), l.Close()
+	port, err := dev.FreePort()
+	return strconv.Itoa(port), err
 }
 
 // startServer runs a program and waits until it listens.

@@ -12,14 +12,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"respmesh/test/bench/figures"
+	"respmesh/test/bench/program"
 )
 
 // way is what the client and the server each have.
@@ -64,15 +63,7 @@ type options struct {
 	congestion string
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench/mesh:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("bench/mesh", run) }
 
 func run(ctx context.Context, args []string) error {
 	var o options

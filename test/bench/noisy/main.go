@@ -7,18 +7,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"respmesh/test/bench/figures"
+	"respmesh/test/bench/program"
 )
 
 type options struct {
@@ -29,15 +27,7 @@ type options struct {
 	child          string
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench/noisy:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("bench/noisy", run) }
 
 func run(ctx context.Context, args []string) error {
 	var o options

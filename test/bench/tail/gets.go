@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"respmesh/test/bench/program"
 	"respmesh/test/dev"
 )
 
@@ -54,7 +55,7 @@ func measureGets(ctx context.Context, o options, sides []side) error {
 		}
 		fmt.Fprintf(os.Stderr, "get: %s has %d keys\n", s.name, o.keys)
 	}
-	before := load()
+	before := program.Load()
 	reached := newColumns(sides)
 	for range 3 { // who comes first may find a busy moment
 		for _, r := range all {
@@ -95,8 +96,8 @@ func measureGets(ctx context.Context, o options, sides []side) error {
 			}
 		}
 	}
-	fmt.Printf("GETs at half of what each server reaches with 50 connections, %d keys with values of %d bytes, %d connections, %d runs of %v, alternating; load average %s before and %s after.\n\n",
-		o.keys, o.size, o.conns, o.repeats, o.length, before, load())
+	fmt.Printf("GETs at half of what each server reaches with 50 connections, %d keys with values of %d bytes, %d connections, %d runs of %v, alternating; load average %.2f before and %.2f after.\n\n",
+		o.keys, o.size, o.conns, o.repeats, o.length, before, program.Load())
 	reached.print()
 	table.print()
 	return nil

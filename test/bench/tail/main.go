@@ -7,17 +7,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
+
+	"respmesh/test/bench/figures"
+	"respmesh/test/bench/program"
 )
 
 type options struct {
@@ -39,15 +38,7 @@ type side struct {
 	binary string // of respmesh; "": redis-server
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench/tail:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("bench/tail", run) }
 
 func run(ctx context.Context, args []string) error {
 	subjects := map[string]func(context.Context, options, []side) error{"get": measureGets, "rewrite": measureRewrites, "sync": measureSyncs}
@@ -93,37 +84,7 @@ func run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// spread is a median and what it lies between.
-func spread(all []float64, format string) string {
-	if len(all) == 0 {
-		return ""
-	}
-	all = slices.Clone(all)
-	slices.Sort(all)
-	return fmt.Sprintf(format+" ("+format+" – "+format+")", all[len(all)/2], all[0], all[len(all)-1])
-}
-
 func ms(d time.Duration) float64 { return float64(d) / 1e6 }
-
-// ratio is of medians.
-func ratio(ours, theirs []float64) string {
-	median := func(all []float64) float64 {
-		all = slices.Clone(all)
-		slices.Sort(all)
-		return all[len(all)/2]
-	}
-	return fmt.Sprintf("× %.2f", median(ours)/median(theirs))
-}
-
-// load is the machine's load average over the last minute.
-func load() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "?"
-	}
-	first, _, _ := strings.Cut(string(text), " ")
-	return first
-}
 
 // columns collects figures by side and name, and prints them as a table.
 type columns struct {
@@ -152,9 +113,12 @@ func (c *columns) print() {
 		fmt.Printf("| %s |", name)
 		for i, s := range c.sides {
 			runs := c.runs[s.name+name]
-			fmt.Printf(" %s", spread(runs, "%.3g"))
+			fmt.Print(" ")
+			if len(runs) > 0 {
+				fmt.Print(figures.Spread(runs, figures.Format("%.3g")))
+			}
 			if i > 0 && len(runs) > 0 && len(c.runs[theirs+name]) > 0 {
-				fmt.Printf(" %s", ratio(runs, c.runs[theirs+name]))
+				fmt.Printf(" × %.2f", figures.Median(runs)/figures.Median(c.runs[theirs+name]))
 			}
 			fmt.Print(" |")
 		}

@@ -10,12 +10,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"respmesh/test/bench/program"
 	"respmesh/test/dev"
 )
 
 // measureRewrites measures writes while the append-only file is written anew.
 func measureRewrites(ctx context.Context, o options, sides []side) error {
-	before := load()
+	before := program.Load()
 	table := newColumns(sides)
 	for n := range o.repeats {
 		for _, s := range sides {
@@ -26,7 +27,7 @@ func measureRewrites(ctx context.Context, o options, sides []side) error {
 		}
 	}
 	fmt.Printf("Half SET, half GET, %.0f commands a second over %d connections, while an append-only file of %d MB is written anew (BGREWRITEAOF), appendfsync everysec; "+
-		"%d runs, each with servers of its own, alternating; load average %s before and %s after.\n\n", o.rate, o.conns, o.megabytes, o.repeats, before, load())
+		"%d runs, each with servers of its own, alternating; load average %.2f before and %.2f after.\n\n", o.rate, o.conns, o.megabytes, o.repeats, before, program.Load())
 	table.print()
 	return nil
 }

@@ -10,12 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"respmesh/test/dev"
 )
 
 func pointer[T any](p *T) uintptr { return uintptr(unsafe.Pointer(p)) }
@@ -29,19 +30,16 @@ type server struct {
 
 // startRedis runs one with more arguments than the usual ones.
 func startRedis(ctx context.Context, args ...string) (*server, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := dev.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		return nil, err
-	}
+	port := strconv.Itoa(free)
+	addr := net.JoinHostPort("127.0.0.1", port)
 	dir, err := os.MkdirTemp("", "respmesh-bench")
 	if err != nil {
 		return nil, err
 	}
-	_, port, _ := net.SplitHostPort(addr)
 	s := &server{dir: dir, addr: addr}
 	s.cmd = exec.Command("redis-server", append([]string{"--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", dir, "--loglevel", "warning"}, args...)...)
 	if err := s.cmd.Start(); err != nil {
@@ -122,37 +120,16 @@ func ask(ctx context.Context, dial dialer, within time.Duration, args ...string)
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
+	c, err := dev.NewClient(conn, "")
+	if err != nil {
 		return "", err
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "*%d\r\n", len(args))
-	for _, a := range args {
-		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(a), a)
-	}
-	if _, err := io.WriteString(conn, b.String()); err != nil {
-		return "", err
-	}
-	r := bufio.NewReader(conn)
-	head, err := r.ReadString('\n')
+	defer c.Close()
+	text, err := c.DoWithin(within, args...)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", args[0], err)
 	}
-	head = strings.TrimSpace(head)
-	switch head[0] {
-	case '-':
-		return "", fmt.Errorf("%s: %s", args[0], head[1:])
-	case '$':
-		n, err := strconv.Atoi(head[1:])
-		if err != nil || n < 0 {
-			return "", err
-		}
-		text := make([]byte, n)
-		_, err = io.ReadFull(r, text)
-		return string(text), err
-	}
-	return head[1:], nil
+	return text, nil
 }
 
 // fill writes the keys that are asked for.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"respmesh/test/bench/program"
 	"respmesh/test/hosts"
 )
 
@@ -20,7 +21,7 @@ import (
 // priority, which is nearly as if it had a host of its own.
 func measureSyncs(ctx context.Context, o options, sides []side) error {
 	for _, low := range []bool{true, false} {
-		before := load()
+		before := program.Load()
 		table := newColumns(sides)
 		for n := range o.repeats {
 			for _, s := range sides {
@@ -39,7 +40,7 @@ func measureSyncs(ctx context.Context, o options, sides []side) error {
 			who = "of the lowest priority"
 		}
 		fmt.Printf("Half SET, half GET at the primary, %.0f commands a second over %d connections, while a replica gets all %d MB, with an append-only file at the primary; the replica's process is %s; "+
-			"%d runs, each with servers of its own, alternating; load average %s before and %s after.\n\n", o.rate, o.conns, o.megabytes, who, o.repeats, before, load())
+			"%d runs, each with servers of its own, alternating; load average %.2f before and %.2f after.\n\n", o.rate, o.conns, o.megabytes, who, o.repeats, before, program.Load())
 		table.print()
 	}
 	return nil
