@@ -109,8 +109,12 @@ func (l *Loop) adopt(conn net.Conn, h Handler) (*Conn, bool) {
 	return c, true
 }
 
-// add begins to wait for a connection.
+// add begins to wait for a connection. One that is closed already isn't added: its descriptor may be another's by now.
 func (l *Loop) add(c *Conn) error {
+	if !c.acquire() {
+		return net.ErrClosed
+	}
+	defer c.release()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {

@@ -304,3 +304,28 @@ func TestChurn(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A connection that was closed before it is started isn't watched: its descriptor may be another's by then.
+func TestClosedBeforeStart(t *testing.T) {
+	ls := start(t)
+	e, _ := pair(t, ls)
+	e.conn.Close()
+	for range 8 { // one of them has the descriptor now
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+	}
+	e.conn.Start()
+	if err := <-e.ended; !errors.Is(err, net.ErrClosed) {
+		t.Fatal(err)
+	}
+	e.ended <- nil
+	l := ls.all[0]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.all) != 0 {
+		t.Error("another's socket is watched")
+	}
+}
