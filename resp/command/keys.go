@@ -303,14 +303,19 @@ func (s *Spec) migrateKeys(dst []Key, args [][]byte) ([]Key, bool) {
 }
 
 // HasBlock says whether XREAD or XREADGROUP is given its option BLOCK.
-func HasBlock(args [][]byte) bool {
-	for _, a := range args[1:] {
-		switch {
+func HasBlock(args [][]byte) bool { return BlockAt(args) > 0 }
+
+// BlockAt is where XREAD or XREADGROUP is given its option BLOCK; 0: it isn't. What groups and consumers are called doesn't matter.
+func BlockAt(args [][]byte) int {
+	for i := 1; i < len(args); i++ {
+		switch a := args[i]; {
+		case EqualFold(a, "group"):
+			i += 2
 		case EqualFold(a, "block"):
-			return true
+			return i
 		case EqualFold(a, "streams"):
-			return false
+			return 0
 		}
 	}
-	return false
+	return 0
 }

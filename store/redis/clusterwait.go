@@ -17,15 +17,8 @@ func waitArg(r *command.Request) (at int, unit time.Duration) {
 	case "blmpop", "bzmpop":
 		return 1, time.Second
 	case "xread", "xreadgroup":
-		for i := 1; i < n-1; i++ {
-			switch a := r.Args[i]; {
-			case command.EqualFold(a, "group"):
-				i += 2 // whatever they are called
-			case command.EqualFold(a, "block"):
-				return i + 1, time.Millisecond
-			case command.EqualFold(a, "streams"):
-				return 0, 0
-			}
+		if at := command.BlockAt(r.Args); at > 0 && at < n-1 {
+			return at + 1, time.Millisecond
 		}
 	}
 	return 0, 0
